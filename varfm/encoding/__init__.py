@@ -1,0 +1,1 @@
+"""From bases to what networks read."""

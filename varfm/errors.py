@@ -1,0 +1,60 @@
+"""What a user can meet: one class per exit status, so that the command line maps errors without knowing them."""
+
+from __future__ import annotations
+
+
+class VarfmError(Exception):
+    """Say what is wrong with which value, where, what was expected and what to do.
+
+    Attributes:
+        exit_status: What the command ends with; 70 marks a fault of varfm itself.
+    """
+
+    exit_status = 70
+
+
+class OptionError(VarfmError):
+    """An option or argument, or a combination of them, cannot be served."""
+
+    exit_status = 2
+
+
+class InputError(VarfmError):
+    """An input file is missing, unreadable or malformed."""
+
+    exit_status = 3
+
+
+class ReferenceMismatch(InputError):
+    """REF of the VCF and the reference FASTA disagree."""
+
+
+class ModelError(VarfmError):
+    """A model or its weights are unknown, missing, damaged or do not fit."""
+
+    exit_status = 4
+
+
+class MissingExtra(ModelError):
+    """An optional package is needed for what was asked.
+
+    Args:
+        package: The distribution that is missing, e.g. `pyarrow`.
+        extra: The extra of varfm that brings it, e.g. `parquet`.
+        purpose: What needs it, as the subject of a sentence, e.g. `Parquet output`.
+    """
+
+    def __init__(self, package: str, extra: str, purpose: str) -> None:
+        super().__init__(f"{purpose} needs the package {package}. Install it with: pip install 'varfm[{extra}]'")
+
+
+class DeviceError(VarfmError):
+    """The device asked for is not there, or its memory ran out."""
+
+    exit_status = 5
+
+
+class DiskError(VarfmError):
+    """Writing failed: no space, no permission, or the file came back different."""
+
+    exit_status = 6

@@ -1,0 +1,1 @@
+"""Scorers: which haplotypes are compared, and how."""
