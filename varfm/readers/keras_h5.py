@@ -1,0 +1,133 @@
+"""Keras weights in HDF5: every data set below `model_weights`, or below the root where a file holds weights alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from varfm.errors import ModelError
+from varfm.readers.tensors import Array, Tensors, is_number
+
+if TYPE_CHECKING:
+    import h5py
+
+_MAGIC = b"\x89HDF\r\n\x1a\n"
+_NOT_WEIGHTS = frozenset({"optimizer", "optimizer_weights"})
+_MAX_DEPTH = 12
+_MAX_OBJECTS = 100_000
+_MAX_EXPANSION = 64
+"""Tensors may take this many times the bytes of the file; real weights hardly compress, a bomb does."""
+_FILTERS = frozenset({1, 2, 3})  # deflate, shuffle, fletcher32; any other would load a plug-in from the environment
+
+
+def recognises(head: bytes) -> bool:
+    """Say whether a file with this beginning is HDF5."""
+    return head.startswith(_MAGIC)
+
+
+def read(path: Path) -> Tensors:
+    """Read the weights. Keys are paths below `model_weights` or the root, e.g. `conv1d_1/conv1d_1/kernel:0`.
+
+    Optimizer states are left out. Nothing outside the file is read: soft and external links, external storage and
+    virtual data sets are refused.
+
+    Raises:
+        ModelError: If the file is damaged, or holds anything but numbers.
+    """
+    import h5py
+
+    try:
+        # Without locking: a read-only folder and 100 jobs on one network file system must both work.
+        with h5py.File(path, "r", locking=False) as file:
+            return Tensors(path, _read_all(file, path))
+    except ModelError:
+        raise
+    except Exception as error:  # h5py reports damage as OSError, KeyError, RuntimeError, ValueError, TypeError and more
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> ModelError:
+    said = " ".join(str(error).split())
+    return ModelError(f"{path}: damaged or cut HDF5 file ({said[:200]}). Fetch it again.")
+
+
+def _read_all(file: h5py.File, path: Path) -> dict[str, Array]:
+    _check_link(file, "model_weights", path, optional=True)
+    root = file["model_weights"] if "model_weights" in file else file
+    datasets = dict(_datasets(root, path))
+    if not datasets:
+        raise ModelError(f"{path}: an HDF5 file without weights. Expected groups such as conv1d_1/conv1d_1.")
+    _check_total(datasets, path)
+    return {key: _values(dataset) for key, dataset in datasets.items()}
+
+
+def _datasets(root: h5py.Group, path: Path) -> Iterator[tuple[str, h5py.Dataset]]:
+    """Walk hard links only; a cycle of them ends at the depth or at the number of objects."""
+    import h5py
+
+    open_groups: list[tuple[str, h5py.Group]] = [("", root)]
+    n_objects = 0
+    while open_groups:
+        prefix, group = open_groups.pop()
+        for name in group:
+            key = f"{prefix}{name}"
+            n_objects += 1
+            if n_objects > _MAX_OBJECTS or key.count("/") > _MAX_DEPTH:
+                raise ModelError(f"{path}: too many or too deeply nested groups at {key[:80]!r}. These are no weights.")
+            if key in _NOT_WEIGHTS:
+                continue
+            _check_link(group, name, path)
+            member = group[name]
+            if isinstance(member, h5py.Dataset):
+                yield key, _checked(member, key, path)
+            elif isinstance(member, h5py.Group):
+                open_groups.append((f"{key}/", member))
+
+
+def _check_link(group: h5py.Group, name: str, path: Path, optional: bool = False) -> None:
+    """Refuse links by name: one could point at any file that the user may read."""
+    import h5py
+
+    link = group.get(name, getlink=True)
+    if link is None and optional:
+        return
+    if not isinstance(link, h5py.HardLink):
+        raise ModelError(f"{path}: {name!r} is a link to another place. Only files that hold their own data are read.")
+
+
+def _checked(dataset: h5py.Dataset, key: str, path: Path) -> h5py.Dataset:
+    creation = dataset.id.get_create_plist()
+    if dataset.is_virtual or creation.get_external_count():
+        raise ModelError(
+            f"{path}: {key!r} keeps its data in another file. Only files that hold their own data are read."
+        )
+    if dataset.shape is None or not is_number(dataset.dtype):
+        raise ModelError(
+            f"{path}: {key!r} holds {dataset.dtype}, expected numbers. Are these the weights of a network?"
+        )
+    filters = {creation.get_filter(i)[0] for i in range(creation.get_nfilters())}
+    if not filters <= _FILTERS:
+        raise ModelError(
+            f"{path}: {key!r} is packed by an unusual filter ({sorted(filters - _FILTERS)}). Save it again with gzip."
+        )
+    if dataset.nbytes and not dataset.id.get_storage_size():
+        raise ModelError(f"{path}: {key!r} was never written, the file holds no values for it. Fetch it again.")
+    return dataset
+
+
+def _check_total(datasets: dict[str, h5py.Dataset], path: Path) -> None:
+    total = sum(dataset.nbytes for dataset in datasets.values())
+    size = path.stat().st_size
+    if total > _MAX_EXPANSION * size:
+        raise ModelError(
+            f"{path}: {size} bytes claim to hold {total} bytes of weights. The file is damaged; fetch it again."
+        )
+
+
+def _values(dataset: h5py.Dataset) -> Array:
+    values: Any = dataset[()]
+    import numpy as np
+
+    array: Array = np.asarray(values)
+    return array.astype(array.dtype.newbyteorder("="))

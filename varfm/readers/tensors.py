@@ -1,0 +1,86 @@
+"""The tensors of one weight file, taken one by one so that nothing missing, misshapen or left over goes unseen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from varfm.errors import ModelError
+
+Array = NDArray[Any]
+
+
+def is_number(dtype: np.dtype[Any]) -> bool:
+    """Say whether tensors of that type are read: integers, and floats of 16, 32 and 64 bits."""
+    return dtype.kind in "iu" or (dtype.kind == "f" and dtype.itemsize in (2, 4, 8))
+
+
+class Tensors(Mapping[str, Array]):
+    """The arrays of a weight file by name, in its own types and shapes.
+
+    A model takes each by `take` and calls `check_all_taken` at the end.
+    """
+
+    def __init__(self, path: Path, arrays: Mapping[str, Array]) -> None:
+        self.path = path
+        self._arrays = dict(arrays)
+        self._taken: set[str] = set()
+
+    def __getitem__(self, key: str) -> Array:
+        return self._arrays[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._arrays)
+
+    def __len__(self) -> int:
+        return len(self._arrays)
+
+    def take(self, key: str, shape: Sequence[int | None], dtype: DTypeLike = np.float32) -> Array:
+        """Give a tensor as a contiguous array of `dtype` that may be written to.
+
+        Args:
+            shape: What it must be; None for a size that the file decides.
+
+        Raises:
+            ModelError: If it is missing, has another shape, or holds NaN or infinity.
+        """
+        found = self._arrays.get(key)
+        wanted = _shown(shape)
+        if found is None:
+            raise ModelError(f"{self.path}: no tensor {key!r} of shape {wanted}. Are these the weights of this model?")
+        if not _fits(found.shape, shape):
+            raise ModelError(
+                f"{self.path}: tensor {key!r} has shape {_shown(found.shape)}, expected {wanted}. "
+                "Are these the weights of this model?"
+            )
+        array = np.array(found, dtype=dtype, order="C")
+        if not np.isfinite(array).all():
+            raise ModelError(f"{self.path}: tensor {key!r} holds NaN or infinity. The file is damaged; fetch it again.")
+        self._taken.add(key)
+        return array
+
+    def check_all_taken(self) -> None:
+        """Make sure that the model used every tensor of the file.
+
+        Raises:
+            ModelError: If one is left over.
+        """
+        left = sorted(self._arrays.keys() - self._taken)
+        if left:
+            names = ", ".join(repr(key) for key in left[:3]) + (", ..." if len(left) > 3 else "")
+            raise ModelError(
+                f"{self.path}: {len(left)} tensors belong to no part of the model ({names}). "
+                "Are these the weights of this model?"
+            )
+
+
+def _fits(found: Sequence[int], wanted: Sequence[int | None]) -> bool:
+    return len(found) == len(wanted) and all(w is None or w == f for f, w in zip(found, wanted, strict=True))
+
+
+def _shown(shape: Sequence[int | None]) -> str:
+    return "(" + ", ".join("any" if size is None else str(size) for size in shape) + ")"
