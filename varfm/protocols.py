@@ -117,8 +117,12 @@ class Scorer(Protocol):
     def score(self, site: Site, answers: Sequence[Tensor]) -> Tensor:
         """Compare answers, in the order of `haplotypes` -> (n_columns,) float64, on any device."""
 
-    def headline(self, scores: NDArray[np.float64]) -> tuple[Value, ...]:
-        """Give the values of `fields` for one site from its (n_columns,) scores."""
+    @property
+    def plain_fields(self) -> tuple[int, ...] | None:
+        """The column behind each field, where every field is a column as it stands; else None."""
+
+    def headline(self, scores: NDArray[np.float64], gene: Gene | None) -> tuple[Value, ...]:
+        """Give the values of `fields` for one site from its (n_columns,) scores and the site's gene."""
 
 
 class DirectScorer(Scorer, Protocol):

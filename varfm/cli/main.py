@@ -2,44 +2,140 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
+import signal
 import sys
-from collections.abc import Sequence
+from types import FrameType
 from typing import NoReturn
 
 import rich_click as click
 
 from varfm import __version__
-from varfm.errors import VarfmError
+from varfm.cli.config import default_map
+from varfm.errors import DiskError, VarfmError
 
 COMMANDS = {
     "score": ("varfm.cli.score", "Score the variants of a VCF with DNA sequence models."),
     "models": ("varfm.cli.models", "List, download and verify models."),
     "tracks": ("varfm.cli.tracks", "Search the names of a model's tracks."),
-    "doctor": ("varfm.cli.doctor", "Show versions, devices and caches, and what would run."),
+    "doctor": ("varfm.cli.doctor", "Show versions, devices and caches."),
     "completion": ("varfm.cli.completion", "Print the completion script of a shell."),
 }
-"""Name -> module and one-line help. The help stands here so that listing the commands imports none of them."""
+"""Name -> module and first line of help. The line stands here so that listing the commands imports none of them."""
+
+INTERNAL_ERROR = 70
+BROKEN_PIPE = 141
 
 
 class LazyGroup(click.RichGroup):
-    """A group that imports a command's module when the command is called, not before."""
+    """A group that imports a command's module when the command is called, not when it is listed."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Give the names in the order in which users meet them."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import and give the command; for the group's own help, a stand-in with its first line."""
+        """Give a stand-in that can be listed."""
         if cmd_name not in COMMANDS:
             return None
-        module, short_help = COMMANDS[cmd_name]
-        if ctx.resilient_parsing or "--help" in ctx.args or _is_listing(ctx):
-            return click.RichCommand(cmd_name, short_help=short_help)
-        command: click.Command = getattr(importlib.import_module(module), cmd_name)
-        return command
+        return click.RichCommand(cmd_name, short_help=COMMANDS[cmd_name][1], help=COMMANDS[cmd_name][1])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Import the command that is called."""
+        name, command, rest = super().resolve_command(ctx, args)
+        if name in COMMANDS:
+            command = getattr(importlib.import_module(COMMANDS[name][0]), name)
+        return name, command, rest
 
 
-def _is_listing(ctx: click.Context) -> bool:
-    return ctx.invoked_subcommand is None and not ctx.protected_args
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="varfm", message="%(prog)s %(version)s")
+def varfm() -> None:
+    """Score the variants of a VCF with published DNA sequence models.
+
+    Example:
+
+        varfm score example_data/ntng1.vcf -f example_data/ntng1.fa.gz -o out.vcf
+    """
+
+
+def main(args: list[str] | None = None) -> NoReturn:
+    """Run the command line and end the process with the status of DESIGN, 5."""
+    signal.signal(signal.SIGTERM, _stop_on_sigterm)
+    sys.exit(run(args))
+
+
+def run(args: list[str] | None = None) -> int:
+    """Run the command line in this process and give its exit status; nothing is raised.
+
+    Args:
+        args: Without the program's name; None: those of the process.
+    """
+    try:
+        status = varfm.main(args=args, prog_name="varfm", standalone_mode=False, default_map=default_map())
+        sys.stdout.flush()
+        return status if isinstance(status, int) else 0
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except VarfmError as error:
+        return _fail(str(error), error.exit_status)
+    except (KeyboardInterrupt, click.Abort):
+        return _fail("stopped by Ctrl-C; nothing was left under the output's name.", 130)
+    except _Terminated:
+        return _fail("stopped by SIGTERM; nothing was left under the output's name.", 143)
+    except BrokenPipeError:
+        _silence_stdout()
+        return BROKEN_PIPE
+    except Exception as error:
+        return _unexpected(error)
+
+
+class _Terminated(BaseException):
+    """SIGTERM came; unwinds like Ctrl-C, so that temporary files go away."""
+
+
+def _stop_on_sigterm(number: int, frame: FrameType | None) -> NoReturn:
+    raise _Terminated
+
+
+def _fail(message: str, status: int) -> int:
+    # A message may quote the input: no escape sequence of a VCF may reach the terminal.
+    safe = "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in message)
+    click.echo(f"varfm: error: {safe}".encode("utf-8", "backslashreplace"), err=True)
+    if status == VarfmError.exit_status or os.environ.get("VARFM_DEBUG") == "1":
+        _trace()
+    return status
+
+
+def _unexpected(error: Exception) -> int:
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return _fail(f"no space left to write {error.filename or 'the output'}. Free some, then run again.", DiskError.exit_status)
+    if isinstance(error, MemoryError):
+        return _fail("memory ran out. Use a smaller --batch-size, or a machine with more memory.", 5)
+    return _fail(
+        f"internal error: {type(error).__name__}: {error}. This is a fault of varfm; please report it with the "
+        "traceback that VARFM_DEBUG=1 shows.",
+        INTERNAL_ERROR,
+    )
+
+
+def _trace() -> None:
+    if os.environ.get("VARFM_DEBUG") == "1":
+        import traceback
+
+        traceback.print_exc()
+
+
+def _silence_stdout() -> None:
+    # The interpreter flushes stdout once more at its end; without a reader that would print a second error.
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (OSError, ValueError):
+        pass

@@ -1,0 +1,57 @@
+"""The settings file: defaults of options, below the environment and the command line."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+
+import platformdirs
+
+from varfm.errors import OptionError
+
+Settings = dict[str, dict[str, object]]
+
+
+def config_path() -> Path:
+    """Give the path of the settings file, whether or not it is there; `VARFM_CONFIG` moves it."""
+    stated = os.environ.get("VARFM_CONFIG")
+    return Path(stated) if stated else Path(platformdirs.user_config_dir("varfm")) / "config.toml"
+
+
+def default_map() -> Settings:
+    """Read the settings file as click's defaults: one table per command, option names as on the command line.
+
+    A file such as:
+
+        [score]
+        fasta = "/data/GRCh38.fa"
+        device = "cpu"
+
+    Raises:
+        OptionError: If the file is not TOML, or holds something else than tables of plain values.
+    """
+    path = config_path()
+    try:
+        content = tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise OptionError(f"{path}: cannot be read as TOML: {error}. Mend or remove it.") from None
+    settings: Settings = {}
+    for command, table in content.items():
+        if not isinstance(table, dict):
+            raise OptionError(f"{path}: {command} stands outside a table. Write it below the command's name, e.g. [score].")
+        settings[command] = {name.replace("-", "_"): value for name, value in table.items()}
+    return settings
+
+
+def check_known(command: str, known: set[str], settings: Settings) -> None:
+    """Refuse settings that no option of the command has.
+
+    Raises:
+        OptionError: Naming the first unknown one.
+    """
+    unknown = sorted(set(settings.get(command, {})) - known)
+    if unknown:
+        raise OptionError(f"{config_path()}: [{command}] {unknown[0]} is no option of varfm {command}. See: varfm {command} --help")

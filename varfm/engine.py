@@ -1,0 +1,228 @@
+"""From alleles to scores: sites, sequences, distinct rows, answers, scores."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from varfm.alleles import Aligned, Alleles
+from varfm.errors import OptionError
+from varfm.genome import Genome, reverse_complement
+from varfm.plan import Plan
+from varfm.protocols import GeneIndex, Model, Network, Row, Scored
+from varfm.runner import Runner
+from varfm.variants import Status
+from varfm.windows import Gene, Haplotype, Site
+
+_N = b"\x04"
+_WAVE_BYTES = 64 * 2**20  # rows held at once, beside what the outputs take
+_WAVE_BATCHES = 16
+
+
+@dataclass(slots=True)
+class _Reading:
+    """The sequences of one site, as rows of the network."""
+
+    haplotypes: list[Haplotype]
+    rows: list[list[Row]]
+    n_heavy: bool
+    padded: bool
+
+
+@dataclass(slots=True)
+class _Wave:
+    """Consecutive sites whose rows are run together."""
+
+    readings: list[tuple[int, Site, _Reading]] = field(default_factory=list)
+    rows: dict[Row, None] = field(default_factory=dict)
+    n_bytes: int = 0
+
+    def add(self, allele: int, site: Site, reading: _Reading) -> None:
+        self.readings.append((allele, site, reading))
+        for rows in reading.rows:
+            for row in rows:
+                if row not in self.rows:
+                    self.rows[row] = None
+                    self.n_bytes += len(row)
+
+
+class Engine:
+    """Scores the alleles of blocks with one model.
+
+    Args:
+        model: What to score with.
+        plan: How its network runs.
+        genome: Where sequences come from.
+        genes: Needed by models that are anchored on genes.
+
+    Raises:
+        OptionError: If the model needs genes and there are none.
+        DeviceError: If the network does not fit the device.
+    """
+
+    def __init__(self, model: Model, plan: Plan, genome: Genome, genes: GeneIndex | None = None) -> None:
+        if model.scorer.needs_genes and genes is None:
+            raise OptionError(
+                f"{model.name} scores variants near genes: give a gene annotation (GTF, GFF3 or BED) with --genes."
+            )
+        self.model = model
+        self.seconds = 0.0
+        self._genome = genome
+        self._genes = genes
+        self.runner = Runner(model, plan) if model.network is not None else None
+
+    def score(self, alleles: Alleles) -> Scored:
+        """Score the alleles of one block; every one of them gets a decided status."""
+        if self.runner is None:
+            return self._score_directly(alleles)
+        started = time.perf_counter()
+        result = _Result(alleles, len(self.model.scorer.columns))
+        wave = _Wave()
+        for allele in np.flatnonzero(alleles.status == Status.OK).tolist():
+            self._read_allele(allele, alleles.aligned(allele), result, wave)
+            if self._is_full(wave):
+                self._run(wave, result)
+                wave = _Wave()
+        self._run(wave, result)
+        scored = result.scored(self.model)
+        self.seconds += time.perf_counter() - started
+        return scored
+
+    def _score_directly(self, alleles: Alleles) -> Scored:
+        chosen = np.flatnonzero(alleles.status == Status.OK)
+        headline = np.full(len(alleles), -1, np.int64)
+        headline[chosen] = np.arange(len(chosen))
+        scores = self.model.scorer.direct(alleles.start[chosen])  # type: ignore[attr-defined]
+        return Scored(alleles.status, chosen, None, scores, headline)
+
+    def _is_full(self, wave: _Wave) -> bool:
+        assert self.runner is not None
+        return len(wave.rows) >= _WAVE_BATCHES * self.runner.batch_rows or wave.n_bytes >= _WAVE_BYTES
+
+    def _read_allele(self, allele: int, aligned: Aligned, result: _Result, wave: _Wave) -> None:
+        """Find the allele's sites and put their rows into the wave, or note why it has none."""
+        scorer = self.model.scorer
+        left, right = aligned
+        sites = scorer.sites(left, right, self._genes)
+        if isinstance(sites, Status):
+            result.status[allele] = sites
+        elif left.ref == left.alt:
+            for site in sites:
+                result.add(allele, site.gene, np.zeros(result.n_columns))
+        elif max(len(left.ref), len(left.alt)) > scorer.max_allele:
+            result.status[allele] = Status.TOO_LONG
+        else:
+            result.status[allele] = self._read_sites(allele, sites, wave)
+
+    def _read_sites(self, allele: int, sites: list[Site], wave: _Wave) -> Status:
+        readings = [(site, self._read(site)) for site in sites]
+        kept = [(site, reading) for site, reading in readings if not reading.n_heavy]
+        for site, reading in kept:
+            wave.add(allele, site, reading)
+        if not kept:
+            return Status.N_HEAVY
+        return Status.PADDED if any(reading.padded for _, reading in kept) else Status.OK
+
+    def _read(self, site: Site) -> _Reading:
+        haplotypes = self.model.scorer.haplotypes(site)
+        network = self.model.network
+        assert network is not None
+        length = self._genome.contigs[site.left.contig]
+        sequences = self._sequences(haplotypes)
+        return _Reading(
+            haplotypes,
+            [network.rows(sequence, haplotype) for sequence, haplotype in zip(sequences, haplotypes, strict=True)],
+            n_heavy=any(2 * sequence.count(_N) > len(sequence) for sequence in sequences),
+            padded=any(h.window.start < 0 or h.window.end > length for h in haplotypes),
+        )
+
+    def _sequences(self, haplotypes: list[Haplotype]) -> list[bytes]:
+        """Cut each sequence once, the other strand from the first."""
+        forward: dict[tuple[object, ...], bytes] = {}
+        sequences = []
+        for haplotype in haplotypes:
+            key = (haplotype.window, haplotype.variant)
+            if key not in forward:
+                forward[key] = self._genome.sequence(haplotype._replace(strand="+"))
+            sequence = forward[key]
+            sequences.append(sequence if haplotype.strand == "+" else reverse_complement(sequence))
+        return sequences
+
+    @torch.inference_mode()
+    def _run(self, wave: _Wave, result: _Result) -> None:
+        if not wave.readings:
+            return
+        assert self.runner is not None
+        outputs = self.runner.outputs(wave.rows)
+        network = self.runner.network
+        for allele, site, reading in wave.readings:
+            answers = [
+                _answer(network, haplotype, rows, outputs)
+                for haplotype, rows in zip(reading.haplotypes, reading.rows, strict=True)
+            ]
+            scores = self.model.scorer.score(site, answers).cpu().numpy().astype(np.float64, copy=False)
+            if any(bool(torch.isnan(answer).any()) for answer in answers) or not np.isfinite(scores).any():
+                result.fail(allele)
+            else:
+                result.add(allele, site.gene, scores)
+
+
+def _answer(network: Network, haplotype: Haplotype, rows: list[Row], outputs: dict[Row, Tensor]) -> Tensor:
+    return network.reduce(haplotype, [outputs[row] for row in rows])
+
+
+class _Result:
+    """Scores of one block while they come in, site by site, alleles in order."""
+
+    def __init__(self, alleles: Alleles, n_columns: int) -> None:
+        self.n_columns = n_columns
+        self.status = alleles.status.copy()
+        self._sites: list[tuple[int, Gene | None, NDArray[np.float64]]] = []
+        self._failed: set[int] = set()
+
+    def add(self, allele: int, gene: Gene | None, scores: NDArray[np.float64]) -> None:
+        self._sites.append((allele, gene, scores))
+
+    def fail(self, allele: int) -> None:
+        self._failed.add(allele)
+
+    def scored(self, model: Model) -> Scored:
+        """Put the sites in order of alleles; alleles whose every site failed are `NAN`."""
+        # A zero for an ALT equal to REF is known before the scores of earlier alleles are back.
+        self._sites.sort(key=lambda item: item[0])
+        with_site = {allele for allele, _, _ in self._sites}
+        for allele in self._failed - with_site:
+            self.status[allele] = Status.NAN
+        genes = tuple(gene for _, gene, _ in self._sites if gene is not None)
+        scores = np.stack([item[2] for item in self._sites]) if self._sites else np.empty((0, self.n_columns))
+        site_allele = np.array([allele for allele, _, _ in self._sites], np.int64)
+        return Scored(
+            status=self.status,
+            site_allele=site_allele,
+            genes=genes if model.scorer.needs_genes else None,
+            scores=scores,
+            headline_site=_headline_sites(model, site_allele, genes, scores, len(self.status)),
+        )
+
+
+def _headline_sites(
+    model: Model, site_allele: NDArray[np.int64], genes: Sequence[Gene], scores: NDArray[np.float64], n_alleles: int
+) -> NDArray[np.int64]:
+    """Choose for each allele the site whose first field is largest in size; the first of equals."""
+    chosen = np.full(n_alleles, -1, np.int64)
+    if not model.scorer.needs_genes:
+        chosen[site_allele] = np.arange(len(site_allele))
+        return chosen
+    best: dict[int, float] = {}
+    for site, allele in enumerate(site_allele.tolist()):
+        value = model.scorer.headline(scores[site], genes[site])[0]
+        size = abs(value) if isinstance(value, int | float) and np.isfinite(value) else -1.0
+        if allele not in best or size > best[allele]:
+            best[allele], chosen[allele] = size, site
+    return chosen

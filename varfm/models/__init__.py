@@ -1,0 +1,109 @@
+"""The models: `load(name)` is the only lookup."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from varfm.errors import OptionError
+from varfm.models.columns import COLUMNS
+from varfm.protocols import Column, Model
+
+if TYPE_CHECKING:
+    from varfm.scorers.tracks import IndelMode, Strands
+
+
+@dataclass(frozen=True, slots=True)
+class ModelOptions:
+    """What a user may choose about a model.
+
+    Attributes:
+        indel_mode: `anchor` or `compensate`; None: the model's default.
+        strands: `both` or `forward`; None: the model's default.
+        tracks: Names or indices of tracks that INFO and tables are to hold; empty: the model's default.
+        weights: Local file to take instead of the catalogue's.
+        require_published: Refuse weights that are not the published file.
+        offline: Open no socket.
+        download: Fetch missing weights whatever their size.
+    """
+
+    indel_mode: IndelMode | None = None
+    strands: Strands | None = None
+    tracks: tuple[str, ...] = ()
+    weights: Path | None = None
+    require_published: bool = False
+    offline: bool = False
+    download: bool = False
+
+
+def load(name: str, options: ModelOptions | None = None) -> Model:
+    """Find, check and load a model.
+
+    Args:
+        name: Catalogue name.
+        options: What the user chose; None: all defaults.
+
+    Raises:
+        ModelError: If the name is unknown, or the weights are missing, damaged or do not fit.
+        OptionError: If the model does not know an option's value.
+    """
+    from varfm import weights
+    from varfm.models import catalog
+
+    options = options or ModelOptions()
+    checkpoint = catalog.get(name)
+    local = weights.locate(
+        checkpoint,
+        override=options.weights,
+        offline=options.offline,
+        allow_download=options.download,
+        require_published=options.require_published,
+    )
+    module = importlib.import_module(f"varfm.models.{checkpoint.module}")
+    model: Model = module.build(checkpoint, local, options)
+    return model
+
+
+def describe(name: str) -> tuple[Column, ...]:
+    """Give the scores of a model in words, without loading it.
+
+    Raises:
+        ModelError: If the name is unknown.
+    """
+    from varfm.models import catalog
+
+    return COLUMNS[catalog.get(name).name]
+
+
+def choose_tracks(name: str, known: Sequence[str], asked: Sequence[str]) -> tuple[int, ...]:
+    """Turn what a user wrote under `--tracks` into output indices, in the order of the outputs.
+
+    Args:
+        name: The model, for messages.
+        known: Track names in order of the outputs.
+        asked: 0-based indices, exact names, or regular expressions searched in names, ignoring case.
+
+    Raises:
+        OptionError: If one of them matches no track.
+    """
+    import re
+
+    chosen: set[int] = set()
+    for text in asked:
+        if text.isdecimal() and int(text) < len(known):
+            chosen.add(int(text))
+            continue
+        if text in known:
+            chosen.add(known.index(text))
+            continue
+        try:
+            matches = {index for index, track in enumerate(known) if re.search(text, track, re.IGNORECASE)}
+        except re.error as error:
+            raise OptionError(f"--tracks {text}: not an index, a name or a regular expression ({error}).") from None
+        if not matches:
+            raise OptionError(f"--tracks {text}: {name} has no such track. See: varfm tracks {name}")
+        chosen |= matches
+    return tuple(sorted(chosen))

@@ -1,0 +1,103 @@
+"""The numeric plan: everything besides weights, alleles and options on which the last digits of a score depend.
+
+It is fixed before the first record, from model and options alone. Equal plans give equal bytes, whatever the order of
+the records, their duplicates or how a run is cut.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import torch
+
+from varfm.errors import DeviceError, OptionError
+from varfm.protocols import Model
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How networks are run.
+
+    Attributes:
+        device: As torch writes it: `cpu`, `cuda:0`, `mps`.
+        precision: `float32`.
+        threads: Threads of one operation on the CPU.
+        batch_rows: Model name and rows per forward pass; shorter batches are filled up to it.
+        executor: `full`: every window is computed whole.
+        torch: Version of torch.
+    """
+
+    device: str
+    precision: str
+    threads: int
+    batch_rows: tuple[tuple[str, int], ...]
+    executor: str
+    torch: str
+
+    def rows_of(self, model: str) -> int:
+        """Rows per forward pass of a model."""
+        return dict(self.batch_rows)[model]
+
+    def as_dict(self) -> dict[str, object]:
+        """The plan as the manifest holds it."""
+        return {**asdict(self), "batch_rows": dict(self.batch_rows)}
+
+
+def make_plan(models: Sequence[Model], *, device: str = "auto", batch_size: int | None = None, threads: int = 0) -> Plan:
+    """Fix the plan of a run.
+
+    Args:
+        models: The models of the run.
+        device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
+        batch_size: Rows per forward pass; None: the model's own constant for the class of device.
+        threads: CPU threads; 0: as many as the process may use.
+
+    Raises:
+        DeviceError: If the device is not there.
+        OptionError: If a value is not one of those above.
+    """
+    if batch_size is not None and batch_size < 1:
+        raise OptionError(f"--batch-size {batch_size}: give 1 or more, or leave it out for the model's own value.")
+    resolved = resolve_device(device)
+    on_gpu = resolved.type != "cpu"
+    rows = tuple((model.name, batch_size or model.batch_rows[on_gpu]) for model in models)
+    return Plan(
+        device=str(resolved),
+        precision="float32",
+        threads=threads or len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)),
+        batch_rows=rows,
+        executor="full",
+        torch=torch.__version__,
+    )
+
+
+def resolve_device(name: str) -> torch.device:
+    """Turn the name of a device into one that is there; `auto` takes CUDA, then MPS, then the CPU.
+
+    Raises:
+        DeviceError: If the device is not there.
+        OptionError: If the name is none of a device.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda:0")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    kind, _, number = name.partition(":")
+    if kind not in ("cpu", "cuda", "mps") or (number and not (kind == "cuda" and number.isdecimal())):
+        raise OptionError(f"--device {name}: give auto, cpu, cuda, cuda:N or mps.")
+    if kind == "cuda":
+        _check_cuda(name, int(number or 0))
+        return torch.device("cuda", int(number or 0))
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise DeviceError("--device mps: torch finds no Apple GPU here. Use --device cpu.")
+    return torch.device(kind)
+
+
+def _check_cuda(name: str, number: int) -> None:
+    if not torch.cuda.is_available():
+        built = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "a build without CUDA"
+        raise DeviceError(f"--device {name}: torch {torch.__version__} ({built}) finds no CUDA device here. Use --device cpu.")
+    if number >= torch.cuda.device_count():
+        raise DeviceError(f"--device {name}: there are {torch.cuda.device_count()} CUDA devices, numbered from 0.")

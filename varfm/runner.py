@@ -1,0 +1,115 @@
+"""Runs one network on rows: distinct rows once, in batches of fixed shape, recent outputs kept."""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from varfm.errors import DeviceError
+from varfm.plan import Plan
+from varfm.protocols import Model, Network, Row
+
+logger = logging.getLogger(__name__)
+
+_KEPT_BYTES = 128 * 2**20  # rows and outputs kept for sites that come later
+
+
+class Runner:
+    """Answers rows with a model's network.
+
+    A row's output depends on the row and the plan alone: every batch has the plan's number of rows, missing ones are
+    filled up. Outputs stay on the device.
+
+    Args:
+        model: Must have a network.
+        plan: Says device and rows per batch.
+
+    Raises:
+        DeviceError: If not even one row fits the memory.
+    """
+
+    def __init__(self, model: Model, plan: Plan) -> None:
+        assert model.network is not None
+        self.name = model.name
+        self.network: Network = model.network
+        self.device = torch.device(plan.device)
+        self.batch_rows = plan.rows_of(model.name)
+        self.halved = 0
+        self._recent: OrderedDict[Row, Tensor] = OrderedDict()
+        self._recent_bytes = 0
+        if isinstance(self.network, torch.nn.Module):
+            self.network.to(self.device).eval()
+
+    def outputs(self, rows: Iterable[Row]) -> dict[Row, Tensor]:
+        """Give the output of each distinct row.
+
+        Args:
+            rows: Any number, of any mix of lengths, repeats allowed.
+
+        Returns:
+            Row -> output without the batch axis, on the device.
+        """
+        wanted = list(dict.fromkeys(rows))
+        found = {row: self._recent[row] for row in wanted if row in self._recent}
+        by_length: dict[int, list[Row]] = {}
+        for row in wanted:
+            if row not in found:
+                by_length.setdefault(len(row), []).append(row)
+        for same_length in by_length.values():
+            found.update(self._compute(same_length))
+        self._keep(found)
+        return found
+
+    def _compute(self, rows: list[Row]) -> dict[Row, Tensor]:
+        done: dict[Row, Tensor] = {}
+        while len(done) < len(rows):
+            piece = rows[len(done) : len(done) + self.batch_rows]
+            try:
+                outputs = self._forward(piece)
+            except (torch.OutOfMemoryError, RuntimeError) as error:
+                self._halve(error)
+                continue
+            done.update(zip(piece, outputs.unbind(0), strict=False))
+        return done
+
+    @torch.inference_mode()
+    def _forward(self, rows: list[Row]) -> Tensor:
+        filled = rows + [rows[-1]] * (self.batch_rows - len(rows))
+        codes = np.frombuffer(b"".join(filled), np.uint8).reshape(self.batch_rows, -1)
+        # A batch-sized copy of the outputs lets go of the filled-up ones and of the batch as a whole.
+        return self.network.forward(torch.from_numpy(codes.copy()).to(self.device))[: len(rows)].clone()
+
+    def _halve(self, error: RuntimeError) -> None:
+        is_memory = isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+        if not is_memory:
+            raise error
+        if self.batch_rows == 1:
+            raise DeviceError(
+                f"{self.name}: {self.device} has too little free memory for one sequence. "
+                "Free memory there, or use --device cpu."
+            ) from error
+        self.batch_rows //= 2
+        self.halved += 1
+        logger.warning("%s: memory ran out on %s; going on with %d rows per batch", self.name, self.device, self.batch_rows)
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _keep(self, outputs: dict[Row, Tensor]) -> None:
+        for row, output in outputs.items():
+            if row in self._recent:
+                self._recent.move_to_end(row)
+            else:
+                self._recent[row] = output
+                self._recent_bytes += _size(row, output)
+        while self._recent_bytes > _KEPT_BYTES:
+            row, output = self._recent.popitem(last=False)
+            self._recent_bytes -= _size(row, output)
+
+
+def _size(row: Row, output: Tensor) -> int:
+    return len(row) + output.numel() * output.element_size() + 200  # of Python's own objects

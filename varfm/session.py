@@ -1,0 +1,269 @@
+"""One run: the input, the reference, the genes and the models opened together, and the scores block by block."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple, Self
+
+import numpy as np
+
+from varfm.alleles import AlleleReader, Alleles, comparable_blocks, gather_evidence, judge_assembly
+from varfm.contigs import ContigMap, read_contig_map
+from varfm.errors import InputError, OptionError
+from varfm.genes import read_genes
+from varfm.genome import Genome
+from varfm.io.vcf import Block, VcfReader
+from varfm.models import ModelOptions
+from varfm.pipeline import read_ahead
+from varfm.protocols import GeneIndex, Model, Scored
+from varfm.regions import Regions
+from varfm.variants import Status
+
+if TYPE_CHECKING:
+    from varfm.engine import Engine
+    from varfm.plan import Plan
+
+BLOCK_RECORDS = 4096
+_STDIN_RECORDS = 50_000  # what is read of a stream, at most, to judge the assembly before anything is written
+
+
+@dataclass(frozen=True, slots=True)
+class GeneOptions:
+    """Where genes come from and which of their start sites count."""
+
+    path: str | None = None
+    gene_types: tuple[str, ...] = ("protein_coding",)
+    tss: Literal["representative", "all"] = "representative"
+
+
+@dataclass(frozen=True, slots=True)
+class SessionOptions:
+    """What is read, and how it is scored; nothing about the output.
+
+    Attributes:
+        vcf: Path, or `-` for stdin.
+        fasta: Path of the reference; None: the VCF's `##reference=` if that file exists.
+        models: Catalogue names, in the order of the output.
+        regions: As typed under `--regions`; None: every record.
+        max_ref_mismatch: Percent of mismatching REF alleles at which the run stops before it starts.
+        batch_size: Rows per forward pass; None: each model's own.
+        threads: CPU threads; 0: all.
+    """
+
+    vcf: str
+    fasta: str | None
+    models: tuple[str, ...] = ("mini",)
+    model_options: ModelOptions = field(default_factory=ModelOptions)
+    genes: GeneOptions = field(default_factory=GeneOptions)
+    regions: str | None = None
+    contig_map: str | None = None
+    stop_on_ref_mismatch: bool = False
+    max_ref_mismatch: float = 10.0
+    overwrite: bool = False
+    device: str = "auto"
+    batch_size: int | None = None
+    threads: int = 0
+
+
+class ScoredBlock(NamedTuple):
+    """A block of records, its alleles, and what each model says of them, in the order of the models."""
+
+    block: Block
+    alleles: Alleles
+    scored: tuple[Scored, ...]
+
+
+class Session:
+    """Opens what a run needs, judges the assembly, and scores.
+
+    Args:
+        options: What to read and how.
+
+    Raises:
+        VarfmError: One of its children, before any scoring, if something cannot be used.
+    """
+
+    def __init__(self, options: SessionOptions) -> None:
+        self.options = options
+        self._stack = ExitStack()
+        self.n_records = 0
+        self.counts: list[Counter[Status]] = []
+        try:
+            self._open()
+        except BaseException:
+            self._stack.close()
+            raise
+
+    def __enter__(self) -> Self:
+        """Give itself."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Close the files."""
+        self._stack.close()
+
+    def _open(self) -> None:
+        options = self.options
+        if len(set(options.models)) < len(options.models):
+            raise OptionError(f"--model names a model twice: {', '.join(options.models)}. Name each once.")
+        self.reader = self._stack.enter_context(VcfReader(options.vcf))
+        _check_keys(self.reader, options)
+        self.genome = self._stack.enter_context(Genome(find_fasta(options.fasta, self.reader)))
+        table = read_contig_map(Path(options.contig_map)) if options.contig_map else {}
+        self.contigs = ContigMap(self.genome.contigs, self.reader.header.contigs, table)
+        self.regions = Regions(options.regions, self.contigs, self.genome.contigs) if options.regions else None
+        self._alleles = AlleleReader(self.genome, self.contigs, stop_on_mismatch=options.stop_on_ref_mismatch)
+        self.models = load_models(options)
+        self.genes = self._read_genes()
+        self.plan, self.engines = self._start_engines()
+        self.counts = [Counter() for _ in self.models]
+        self._blocks = self._judged_blocks()
+
+    def _read_genes(self) -> GeneIndex | None:
+        genes = self.options.genes
+        if genes.path is None:
+            return None
+        from varfm.models import catalog
+
+        assemblies = {catalog.get(model.name).assembly for model in self.models if model.scorer.needs_genes} - {""}
+        return read_genes(
+            Path(genes.path),
+            self.contigs.for_other_input(),
+            self.genome.contigs,
+            gene_types=genes.gene_types,
+            tss=genes.tss,
+            assembly=assemblies.pop() if len(assemblies) == 1 else None,
+        )
+
+    def _start_engines(self) -> tuple[Plan, list[Engine]]:
+        import torch
+
+        from varfm.engine import Engine
+        from varfm.plan import make_plan
+
+        options = self.options
+        plan = make_plan(self.models, device=options.device, batch_size=options.batch_size, threads=options.threads)
+        torch.set_num_threads(plan.threads)
+        return plan, [Engine(model, plan, self.genome, self.genes) for model in self.models]
+
+    def _judged_blocks(self) -> Iterator[Block]:
+        """Judge the assembly on the whole input's first comparable alleles, regions or not."""
+        options = self.options
+        quiet = AlleleReader(self.genome, self.contigs)
+        blocks = self.reader.blocks(BLOCK_RECORDS)
+        if options.vcf == "-":
+            head: list[Block] = []
+            evidence = gather_evidence(comparable_blocks(_noted(blocks, head), quiet))
+            blocks = chain(head, blocks)
+        else:
+            with VcfReader(options.vcf) as scan:
+                evidence = gather_evidence(comparable_blocks(scan.blocks(BLOCK_RECORDS), quiet))
+        judge_assembly(evidence, self.reader.name, self.genome, options.max_ref_mismatch)
+        return blocks
+
+    def __iter__(self) -> Iterator[ScoredBlock]:
+        """Score the blocks in order; can be done once.
+
+        Yields:
+            Every block of the input, also those without any score.
+        """
+        with read_ahead(self._prepared()) as prepared:
+            for block, alleles in prepared:
+                scored = tuple(engine.score(alleles) for engine in self.engines)
+                self.n_records += block.n_records
+                for counter, answer in zip(self.counts, scored, strict=True):
+                    numbers = np.bincount(answer.status, minlength=len(Status))
+                    counter.update({Status(value): int(n) for value, n in enumerate(numbers) if n})
+                yield ScoredBlock(block, alleles, scored)
+
+    def _prepared(self) -> Iterator[tuple[Block, Alleles]]:
+        for block in self._blocks:
+            block = self._without_old_keys(block)
+            if self.regions is not None:
+                block = block.select(self._inside(block))
+            if block.n_records:
+                yield block, self._alleles.read(block)
+
+    def _without_old_keys(self, block: Block) -> Block:
+        record = block.has_keys(b"VARFM_")
+        if record is None:
+            return block
+        if not self.options.overwrite:
+            raise InputError(
+                f"{block.where(record)}: INFO already holds a VARFM_ key. "
+                "Use --overwrite to replace what an earlier run wrote, or score the original file."
+            )
+        return block.strip_keys(b"VARFM_")
+
+    def _inside(self, block: Block) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+        assert self.regions is not None
+        starts = block.positions - 1
+        ends = starts + block.ends[:, 3] - block.ends[:, 2] - 1
+        inside = np.zeros(block.n_records, np.bool_)
+        for name, first, last in block.contig_runs():
+            contig = self.contigs.resolve(name)
+            if contig is not None:
+                inside[first:last] = self.regions.mask(contig, starts[first:last], ends[first:last])
+        return inside
+
+
+def _noted(blocks: Iterable[Block], head: list[Block]) -> Iterator[Block]:
+    n_records = 0
+    for block in blocks:
+        head.append(block)
+        n_records += block.n_records
+        yield block
+        if n_records >= _STDIN_RECORDS:
+            return
+
+
+def _check_keys(reader: VcfReader, options: SessionOptions) -> None:
+    old = sorted(key for key in reader.header.info_keys if key.startswith("VARFM_"))
+    if old and not options.overwrite:
+        raise InputError(
+            f"{reader.name}: its header declares {old[0]} already. "
+            "Use --overwrite to replace what an earlier run wrote, or score the original file."
+        )
+
+
+def find_fasta(fasta: str | None, reader: VcfReader) -> Path:
+    """Choose the reference: what was given, else the VCF's `##reference=` where that is a file.
+
+    Raises:
+        InputError: If there is none.
+    """
+    if fasta:
+        return Path(fasta)
+    stated = reader.header.reference or ""
+    path = Path(stated.removeprefix("file://"))
+    if stated and "://" not in stated.removeprefix("file://") and path.is_file():
+        return path
+    seen = f" (its ##reference={stated} is not a file here)" if stated else ""
+    raise InputError(
+        f"{reader.name}: no reference given{seen}. Give the FASTA that the VCF was called on with --fasta, "
+        "or set VARFM_FASTA."
+    )
+
+
+def load_models(options: SessionOptions) -> list[Model]:
+    """Load the models of a run.
+
+    Raises:
+        OptionError: If one local weight file is given for several models.
+        ModelError: If a model cannot be loaded.
+    """
+    from varfm.models import load
+
+    if options.model_options.weights and len(options.models) > 1:
+        raise OptionError("--weights gives one file, but there are several models. Run them one at a time.")
+    return [load(name, options.model_options) for name in options.models]
+
+
+def count_alleles(counts: Sequence[Counter[Status]]) -> int:
+    """Give the number of alleles, the same for every model."""
+    return sum(counts[0].values()) if counts else 0
