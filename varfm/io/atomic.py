@@ -1,0 +1,130 @@
+"""Output files that are there whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Iterator
+from types import TracebackType
+from typing import BinaryIO
+
+from varfm.errors import DiskError, OptionError
+
+
+class AtomicFile:
+    """A file written under a temporary name in its own folder, and renamed when it is complete; a context manager.
+
+    Leaving the context without `commit` removes the temporary file.
+
+    Attributes:
+        path: The final path, symbolic links resolved.
+        temporary: The path of the temporary file, which ends with the same suffixes as `path`.
+        file: The temporary file, open for writing bytes. `disk_errors` turns its OSError into what a user understands.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], force: bool) -> None:
+        """Check that the file can be written, and create the temporary one.
+
+        Args:
+            path: Where the file shall be.
+            force: Replace a file that is there.
+
+        Raises:
+            OptionError: If the file exists and `force` is False, is a folder or a device, or its folder does not exist.
+            DiskError: If nothing can be written in its folder.
+        """
+        self.path = os.path.realpath(path)
+        self._force = force
+        self._shown = os.fspath(path)
+        self._check_free()
+        folder, name = os.path.split(self.path)
+        if not os.path.isdir(folder):
+            raise OptionError(f"{path}: the folder {folder} does not exist. Create it first.")
+        stem, dot, suffixes = name.partition(".")
+        unique = f".{stem[:100]}.{os.getpid()}-{secrets.token_hex(4)}.varfm-tmp"
+        self.temporary = os.path.join(folder, f"{unique}{dot}{suffixes}")
+        try:
+            self.file: BinaryIO = open(self.temporary, "xb")
+        except OSError as error:
+            raise DiskError(
+                f"{path}: cannot write in the folder {folder}: {error.strerror}. Choose a folder that you may write in."
+            ) from error
+
+    def __enter__(self) -> AtomicFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.discard()
+
+    def discard(self) -> None:
+        """Close and remove the temporary file; nothing happens after `commit`."""
+        with contextlib.suppress(OSError):
+            self.file.close()
+        with contextlib.suppress(OSError):
+            os.unlink(self.temporary)
+
+    def close(self) -> None:
+        """Flush and close `file`.
+
+        Raises:
+            DiskError: If the disk refuses.
+        """
+        with disk_errors(self._shown):
+            self.file.close()
+
+    def commit(self) -> None:
+        """Close the temporary file, bring it onto the disk and give it its final name.
+
+        Raises:
+            OptionError: If another program made the file meanwhile, and `force` is False.
+            DiskError: If the disk refuses.
+        """
+        self.close()
+        self._check_free()
+        with disk_errors(self._shown):
+            _sync(self.temporary)
+            os.replace(self.temporary, self.path)
+        with contextlib.suppress(OSError):  # some file systems cannot sync a folder
+            _sync(os.path.dirname(self.path))
+
+    def _check_free(self) -> None:
+        if not os.path.lexists(self.path):
+            return
+        if os.path.isdir(self.path):
+            raise OptionError(f"{self._shown} is a folder. Name a file in it.")
+        if not os.path.isfile(self.path):
+            raise OptionError(f"{self._shown} is no regular file. Use `-` to write to stdout.")
+        if not self._force:
+            raise OptionError(f"{self._shown} exists. Use --force to replace it, or another name.")
+
+
+@contextlib.contextmanager
+def disk_errors(shown: str) -> Iterator[None]:
+    """Turn a failure to write inside into an error that says where and what to do; a broken pipe passes.
+
+    Args:
+        shown: The output, as errors call it.
+
+    Raises:
+        DiskError: For any OSError but BrokenPipeError.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise DiskError(
+            f"{shown}: writing failed: {error.strerror or error}. "
+            "Nothing was left behind: make room, or write elsewhere."
+        ) from error
+
+
+def _sync(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,211 @@
+"""VCF out: text, BGZF or BCF by suffix, or text on stdout; a file is whole, counted and indexed, or not there."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import sys
+from collections.abc import Mapping
+from types import TracebackType
+from typing import BinaryIO, Protocol
+
+from varfm.errors import DiskError, OptionError
+from varfm.io.atomic import AtomicFile, disk_errors
+from varfm.io.deflate import BgzfWriter
+
+__all__ = ["AtomicFile", "BgzfWriter", "VcfWriter", "disk_errors"]
+
+STDOUT = "-"
+SUFFIXES = (".vcf", ".vcf.gz", ".bcf")
+INDEX_SUFFIXES = (".tbi", ".csi")
+
+
+class Sink(Protocol):
+    """Takes the text of a VCF and stores it."""
+
+    def write(self, data: bytes) -> None:
+        """Add header or record lines."""
+
+    def close(self) -> None:
+        """Write what is left."""
+
+    def abort(self) -> None:
+        """Stop, and let go of everything."""
+
+
+class VcfWriter:
+    """Write the text of a VCF; a context manager.
+
+    Leaving the context without `finish` leaves no file behind.
+    """
+
+    def __init__(self, output: str, *, force: bool, contigs: Mapping[str, int | None] | None = None) -> None:
+        """Check that the output can be written, and start.
+
+        Args:
+            output: A path that ends with `.vcf`, `.vcf.gz` or `.bcf`, or `-` for text on stdout.
+            force: Replace a file that is there.
+            contigs: Names and lengths for the `##contig` lines that BCF needs and the header lacks; unused for text.
+
+        Raises:
+            OptionError: If the suffix is none of these, the file exists and `force` is False, or its folder is missing.
+            DiskError: If nothing can be written there.
+        """
+        self._shown = output
+        self._atomic: AtomicFile | None = None
+        self._lines = _LineCount()
+        if output == STDOUT:
+            self._sink: Sink = _PlainSink(sys.stdout.buffer)
+            return
+        suffix = _suffix_of(output)
+        self._atomic = AtomicFile(output, force)
+        try:
+            self._sink = _sink_of(suffix, self._atomic, contigs or {})
+        except BaseException:
+            self._atomic.discard()
+            raise
+
+    def __enter__(self) -> VcfWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._sink.abort()
+        if self._atomic is not None:
+            self._atomic.discard()
+            for suffix in INDEX_SUFFIXES:
+                _remove(self._atomic.temporary + suffix)
+
+    def write(self, data: bytes) -> None:
+        """Add the header or records as text.
+
+        Args:
+            data: The header first, in one call or several; then records. Only the last record may lack its line end.
+
+        Raises:
+            DiskError: If the disk is full or fails.
+            InputError: For BCF, if a record cannot be kept as it is.
+            BrokenPipeError: If the reader of stdout went away.
+        """
+        self._lines.add(data)
+        with disk_errors(self._shown):
+            self._sink.write(data)
+
+    def finish(self, n_records: int) -> None:
+        """Complete the output: flush, read it back and count, index, rename.
+
+        Args:
+            n_records: Records that were to be written.
+
+        Raises:
+            DiskError: If the disk fails, or the file does not hold that many records.
+            InputError: For BCF, if a record cannot be kept as it is.
+            BrokenPipeError: If the reader of stdout went away.
+        """
+        with disk_errors(self._shown):
+            self._sink.close()
+        if self._atomic is None:
+            self._check_count(n_records, self._lines.n_records)
+            return
+        self._atomic.close()
+        from varfm.io.recheck import count_records, make_index
+
+        self._check_count(n_records, count_records(self._atomic.temporary, self._shown))
+        with disk_errors(self._shown):
+            index = make_index(self._atomic.temporary) if _suffix_of(self._shown) != ".vcf" else None
+            self._publish(index)
+
+    def _publish(self, index: str | None) -> None:
+        """Rename output and index; an old index goes first, so that it never stands beside a new output."""
+        assert self._atomic is not None
+        final = self._atomic.path
+        for suffix in INDEX_SUFFIXES:
+            if os.path.isfile(final + suffix):
+                os.unlink(final + suffix)
+        self._atomic.commit()
+        if index is not None:
+            os.replace(index, final + index.removeprefix(self._atomic.temporary))
+
+    def _check_count(self, expected: int, found: int) -> None:
+        if expected != found:
+            raise DiskError(
+                f"{self._shown}: {found:,} records were read back where {expected:,} were written. The disk or file "
+                "system is not reliable: write elsewhere."
+            )
+
+
+class _PlainSink:
+    """Text as it comes."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def write(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:  # a raw file may take a part only
+            written = self._file.write(view)
+            if not written:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            view = view[written:]
+
+    def close(self) -> None:
+        self._file.flush()
+
+    def abort(self) -> None:
+        pass
+
+
+class _LineCount:
+    """Counts the records in text that is written piece by piece."""
+
+    def __init__(self) -> None:
+        self._n_lines = 0
+        self._n_header = 0
+        self._in_header = True
+        self._ends_open = False
+
+    @property
+    def n_records(self) -> int:
+        return self._n_lines - self._n_header + self._ends_open
+
+    def add(self, data: bytes) -> None:
+        """Count further bytes."""
+        if not data:
+            return
+        if self._in_header:
+            self._add_header(data)
+        self._n_lines += data.count(b"\n")
+        self._ends_open = not data.endswith(b"\n")
+
+    def _add_header(self, data: bytes) -> None:
+        if not self._ends_open and not data.startswith(b"#"):
+            self._in_header = False
+            return
+        # A header line is one whose start is `#`; the count is of such lines that begin here.
+        self._n_header += (not self._ends_open) + data.count(b"\n#")
+        last = data.rfind(b"\n", 0, len(data) - 1)
+        while last >= 0 and data[last + 1 : last + 2] != b"#":
+            self._in_header = False
+            last = -1
+
+
+def _sink_of(suffix: str, target: AtomicFile, contigs: Mapping[str, int | None]) -> Sink:
+    if suffix == ".bcf":
+        from varfm.io.bcf import BcfSink
+
+        return BcfSink(target, contigs)
+    return BgzfWriter(target.file) if suffix == ".vcf.gz" else _PlainSink(target.file)
+
+
+def _suffix_of(output: str) -> str:
+    for suffix in sorted(SUFFIXES, key=len, reverse=True):
+        if output.endswith(suffix):
+            return suffix
+    raise OptionError(f"{output}: the suffix names no format known here. Use .vcf, .vcf.gz, .bcf, or - for stdout.")
+
+
+def _remove(path: str) -> None:
+    with contextlib.suppress(OSError):
+        os.unlink(path)
