@@ -1,0 +1,59 @@
+"""A table's file: written under a temporary name, its rows counted again, then renamed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from varfm.errors import DiskError
+from varfm.io.atomic import AtomicFile, disk_errors
+
+
+class CountedFile:
+    """A binary file that gets its name only if it holds the rows that were written.
+
+    Args:
+        path: The final name.
+        force: Replace a file that is there.
+
+    Attributes:
+        file: What to write to, under `errors`.
+
+    Raises:
+        OptionError: If the file exists and `force` is False, or its folder is missing.
+        DiskError: If nothing can be written there.
+    """
+
+    def __init__(self, path: Path, *, force: bool) -> None:
+        self._shown = str(path)
+        self._target = AtomicFile(path, force)
+        self.file = self._target.file
+
+    def errors(self) -> AbstractContextManager[None]:
+        """Turn failures of the disk into `DiskError`, naming the file."""
+        return disk_errors(self._shown)
+
+    def finish(self, n_rows: int, count: Callable[[str], int]) -> None:
+        """Close the file, count its rows, and give it its name.
+
+        Args:
+            n_rows: How many were written.
+            count: Opens a path and counts the rows in it.
+
+        Raises:
+            DiskError: If the disk fails, or the file holds another number of rows.
+        """
+        self._target.close()
+        with self.errors():
+            n_found = count(self._target.temporary)
+        if n_found != n_rows:
+            raise DiskError(
+                f"{self._shown}: {n_found:,} rows were read back where {n_rows:,} were written. "
+                "The disk or file system is not reliable: write elsewhere."
+            )
+        self._target.commit()
+
+    def discard(self) -> None:
+        """Remove what was written; nothing happens after `finish`."""
+        self._target.discard()

@@ -1,0 +1,190 @@
+"""Tables of scores in files and frames: TSV here, Parquet in `io/parquet.py`, and pandas for the Python interface."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from varfm.errors import DiskError, InputError, OptionError
+from varfm.io.block import Block
+from varfm.io.counted import CountedFile
+from varfm.io.deflate import BgzfWriter
+from varfm.io.info import FLOAT_FORMAT, STATUS_WORDS
+from varfm.io.parquet import ParquetWriter
+from varfm.io.rows import allele_heads, positions, table_rows, text_columns, text_names
+from varfm.io.streams import open_stream
+from varfm.protocols import Model, Scored
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from varfm.alleles import Alleles
+
+SUFFIXES = (".tsv", ".tsv.gz", ".parquet")
+"""Of the files that are tables."""
+
+_VALUES_AT_ONCE = 2**20  # as Python numbers and text: about 60 MB
+_UNSAFE_NAME = re.compile(r"[\x00-\x1f\x7f]")
+
+
+class TableWriter(Protocol):
+    """Writes the table of one model. Nothing has the final name before `finish`."""
+
+    @property
+    def path(self) -> Path:
+        """The final name."""
+
+    def write(self, block: Block, alleles: Alleles, scored: Scored) -> None:
+        """Add the rows of a block.
+
+        Raises:
+            DiskError: If the disk is full or fails.
+        """
+
+    def finish(self) -> None:
+        """Close the file, count its rows again, and give it its name.
+
+        Raises:
+            DiskError: If the disk fails, or the file holds another number of rows than were written.
+        """
+
+    def discard(self) -> None:
+        """Remove what was written; nothing happens after `finish`."""
+
+
+def table_path(path: Path, model: str, n_models: int) -> Path:
+    """Name the table of a model: `path` itself, or with several models `OUT.<model>.tsv` for `OUT.tsv`.
+
+    Raises:
+        OptionError: If the suffix is not that of a table.
+    """
+    suffix = _suffix(path)
+    return path if n_models == 1 else path.with_name(f"{path.name.removesuffix(suffix)}.{model}{suffix}")
+
+
+def open_table(path: Path, model: Model, *, force: bool) -> TableWriter:
+    """Begin the table of a model; the suffix says in which format.
+
+    Args:
+        path: As `table_path` gave it.
+        model: Names the columns.
+        force: Replace a file that is there.
+
+    Raises:
+        OptionError: If the suffix is not that of a table, or the file exists and `force` is False.
+        MissingExtra: If it is `.parquet` and pyarrow is not installed.
+        DiskError: If the file cannot be made.
+    """
+    if _suffix(path) == ".parquet":
+        return ParquetWriter(path, model, force=force)
+    return TsvWriter(path, model, force=force)
+
+
+def frame(model: Model, blocks: Iterable[tuple[Block, Alleles, Scored]]) -> pd.DataFrame:
+    """Give the table of a model as a pandas frame.
+
+    Args:
+        model: Names the columns.
+        blocks: Records, their alleles, and what the model says of them.
+
+    Returns:
+        The columns of the TSV; `pos` is 1-based, scores are float32 with NaN for missing, and a missing gene is None.
+    """
+    import pandas as pd
+
+    columns: dict[str, list[object]] = {name: [] for name in text_names(model)}
+    scores = [np.empty((0, len(model.scorer.columns)), np.float32)]
+    for block, alleles, scored in blocks:
+        rows = table_rows(scored, model)
+        columns["pos"] += positions(block, alleles, rows).tolist()
+        for name, values in text_columns(block, alleles, scored, rows).items():
+            columns[name] += [value.decode("utf-8", "replace") or None for value in values]
+        scores.append(rows.scores)
+    text = pd.DataFrame(
+        {name: np.array(values, np.int64 if name == "pos" else object) for name, values in columns.items()}
+    )
+    numbers = pd.DataFrame(np.concatenate(scores), columns=[column.name for column in model.scorer.columns])
+    return pd.concat([text, numbers], axis=1)
+
+
+class TsvWriter:
+    """Writes a TSV, BGZF-compressed where the name ends in `.gz`; see `open_table`.
+
+    Bytes of the VCF are written as they came, also where they are not UTF-8.
+    """
+
+    def __init__(self, path: Path, model: Model, *, force: bool) -> None:
+        self.path = path
+        self._model = model
+        self._n_rows = 0
+        self._target = CountedFile(path, force=force)
+        self._bgzf = BgzfWriter(self._target.file) if path.name.endswith(".gz") else None
+        names = [*text_names(model), *(_UNSAFE_NAME.sub("_", column.name) for column in model.scorer.columns)]
+        self._put("\t".join(names).encode() + b"\n")
+
+    def write(self, block: Block, alleles: Alleles, scored: Scored) -> None:
+        """Add the rows of a block."""
+        rows = table_rows(scored, self._model)
+        words = [STATUS_WORDS[status] for status in scored.status.tolist()]
+        heads = [head + b"\t" + word for head, word in zip(allele_heads(block, alleles), words, strict=True)]
+        if len(heads) != len(rows.allele):
+            heads = [heads[allele] for allele in rows.allele.tolist()]
+        if rows.genes is not None:
+            heads = [head + b"\t" + (gene or b".") for head, gene in zip(heads, rows.genes, strict=True)]
+        for start, lines in _score_lines(rows.scores):
+            piece = heads[start : start + len(lines)]
+            self._put(b"".join([head + line for head, line in zip(piece, lines, strict=True)]))
+        self._n_rows += len(heads)
+
+    def finish(self) -> None:
+        """Close the file, count its lines again, and give it its name.
+
+        Raises:
+            DiskError: If the disk fails, or the file holds another number of rows than were written.
+        """
+        with self._target.errors():
+            if self._bgzf is not None:
+                self._bgzf.close()
+        self._target.finish(self._n_rows, _count_rows)
+
+    def discard(self) -> None:
+        """Remove what was written; nothing happens after `finish`."""
+        if self._bgzf is not None:
+            self._bgzf.abort()
+        self._target.discard()
+
+    def _put(self, text: bytes) -> None:
+        with self._target.errors():
+            (self._bgzf or self._target.file).write(text)
+
+
+def _score_lines(scores: NDArray[np.float32]) -> Iterator[tuple[int, list[bytes]]]:
+    # The text of the scores, row by row, with the number of the first row of each piece.
+    n_rows, n_columns = scores.shape
+    line = b"".join([b"\t" + FLOAT_FORMAT] * n_columns) + b"\n"
+    step = max(1, _VALUES_AT_ONCE // max(n_columns, 1))
+    for start, end in pairwise([*range(0, n_rows, step), n_rows]):
+        values = tuple(scores[start:end].astype(np.float64).ravel().tolist())
+        text = (line * (end - start) % values).replace(b"nan", b".")
+        yield start, text.splitlines(keepends=True)
+
+
+def _suffix(path: Path) -> str:
+    for suffix in SUFFIXES:
+        if path.name.endswith(suffix):
+            return suffix
+    raise OptionError(f"{path}: the suffix names no table. Use {', '.join(SUFFIXES)}.")
+
+
+def _count_rows(path: str) -> int:
+    try:
+        with open_stream(path) as stream:
+            return sum(chunk.count(b"\n") for chunk in stream) - 1
+    except InputError as error:
+        raise DiskError(f"{path}: what was written does not come back from the disk: {error}") from error
