@@ -51,13 +51,14 @@ class ParquetWriter:
         self._schema = _schema(model)
         self._target = CountedFile(path, force=force)
         try:
-            self._out = parquet.ParquetWriter(
-                self._target.file,
-                self._schema,
-                compression="zstd",
-                use_dictionary=list(self._text),
-                write_statistics=["contig", "pos", "status"],
-            )
+            with self._target.errors():
+                self._out = parquet.ParquetWriter(
+                    self._target.file,
+                    self._schema,
+                    compression="zstd",
+                    use_dictionary=list(self._text),
+                    write_statistics=["contig", "pos", "status"],
+                )
         except BaseException:
             self._target.discard()
             raise

@@ -126,7 +126,11 @@ class TsvWriter:
         self._target = CountedFile(path, force=force)
         self._bgzf = BgzfWriter(self._target.file) if path.name.endswith(".gz") else None
         names = [*text_names(model), *(_UNSAFE_NAME.sub("_", column.name) for column in model.scorer.columns)]
-        self._put("\t".join(names).encode() + b"\n")
+        try:
+            self._put("\t".join(names).encode() + b"\n")
+        except BaseException:
+            self.discard()
+            raise
 
     def write(self, block: Block, alleles: Alleles, scored: Scored) -> None:
         """Add the rows of a block."""
