@@ -18,6 +18,7 @@ class AtomicFile:
     Leaving the context without `commit` removes the temporary file.
 
     Attributes:
+        name: The path as it was given, for errors.
         path: The final path, symbolic links resolved.
         temporary: The path of the temporary file, which ends with the same suffixes as `path`.
         file: The temporary file, open for writing bytes. `disk_errors` turns its OSError into what a user understands.
@@ -36,7 +37,7 @@ class AtomicFile:
         """
         self.path = os.path.realpath(path)
         self._force = force
-        self._shown = os.fspath(path)
+        self.name = os.fspath(path)
         self._check_free()
         folder, name = os.path.split(self.path)
         if not os.path.isdir(folder):
@@ -72,7 +73,7 @@ class AtomicFile:
         Raises:
             DiskError: If the disk refuses.
         """
-        with disk_errors(self._shown):
+        with disk_errors(self.name):
             self.file.close()
 
     def commit(self) -> None:
@@ -84,7 +85,7 @@ class AtomicFile:
         """
         self.close()
         self._check_free()
-        with disk_errors(self._shown):
+        with disk_errors(self.name):
             _sync(self.temporary)
             os.replace(self.temporary, self.path)
         with contextlib.suppress(OSError):  # some file systems cannot sync a folder
@@ -94,11 +95,11 @@ class AtomicFile:
         if not os.path.lexists(self.path):
             return
         if os.path.isdir(self.path):
-            raise OptionError(f"{self._shown} is a folder. Name a file in it.")
+            raise OptionError(f"{self.name} is a folder. Name a file in it.")
         if not os.path.isfile(self.path):
-            raise OptionError(f"{self._shown} is no regular file. Use `-` to write to stdout.")
+            raise OptionError(f"{self.name} is no regular file. Use `-` to write to stdout.")
         if not self._force:
-            raise OptionError(f"{self._shown} exists. Use --force to replace it, or another name.")
+            raise OptionError(f"{self.name} exists. Use --force to replace it, or another name.")
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ import struct
 from collections.abc import Iterable, Iterator
 
 from varfm.errors import DiskError, InputError
+from varfm.io.htslib import quiet_htslib
 from varfm.io.streams import open_stream
 
 
@@ -87,6 +88,12 @@ class ChunkReader:
             size -= len(piece)
         return b"".join(pieces)
 
+    def rest(self) -> bytes:
+        """Give what is left of the chunk at hand; call `at_end` first."""
+        rest = self._data[self._place :]
+        self._place = len(self._data)
+        return rest
+
     def skip(self, size: int) -> None:
         """Pass over the next bytes.
 
@@ -110,23 +117,25 @@ def make_index(path: str) -> str | None:
     Returns:
         The path of the index, or None if the records are not sorted or a position is beyond what an index holds.
     """
-    is_bcf = path.endswith(".bcf")
-    for suffix in (".csi",) if is_bcf else (".tbi", ".csi"):
-        if _indexed(path, "bcf" if is_bcf else "vcf", suffix):
+    for suffix in (".csi",) if path.endswith(".bcf") else (".tbi", ".csi"):
+        if _indexed(path, suffix):
             return path + suffix
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path + suffix)
     return None
 
 
-def _indexed(path: str, preset: str, suffix: str) -> bool:
+def _indexed(path: str, suffix: str) -> bool:
     import pysam
+    from pysam import bcftools
+    from pysam.utils import SamtoolsError
 
-    verbosity = pysam.set_verbosity(0)  # htslib tells stderr that the file is unsorted
     try:
-        pysam.tabix_index(path, preset=preset, force=True, csi=suffix == ".csi", keep_original=True)
-    except (OSError, ValueError):
+        with quiet_htslib():
+            if path.endswith(".bcf"):
+                bcftools.index("--force", "--csi", path)
+            else:
+                pysam.tabix_index(path, preset="vcf", force=True, csi=suffix == ".csi", keep_original=True)
+    except (OSError, ValueError, SamtoolsError):
         return False
-    finally:
-        pysam.set_verbosity(verbosity)
     return os.path.isfile(path + suffix)
