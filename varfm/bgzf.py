@@ -10,9 +10,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
-BGZF_END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
-"""The empty block that ends every complete BGZF file."""
-
 _HEADER = struct.Struct("<4sIBBH2sHH")  # magic and flags, time, level, system, extra length, "BC", 2, block size - 1
 _MAGIC = b"\x1f\x8b\x08\x04"
 
@@ -30,13 +27,6 @@ class Text(Protocol):
 
     def read(self, offset: int, n_bytes: int) -> bytes:
         """Give the bytes from `offset`, fewer at the end of the file."""
-
-
-def is_bgzf(path: Path) -> bool:
-    """Tell whether a file begins with a BGZF block."""
-    with path.open("rb") as file:
-        head = file.read(_HEADER.size)
-    return _block_size(head) is not None
 
 
 def _block_size(head: bytes) -> int | None:
@@ -95,10 +85,13 @@ class BgzfText(_File):
     @property
     def size(self) -> int:
         """Number of decompressed bytes; reads the last blocks."""
-        place, size = self._packed[-1], self._unpacked[-1]
+        place, size, n_blocks = self._packed[-1], self._unpacked[-1], 0
         while place < self._n_bytes:
             data, place = self._block(place)
             size += len(data)
+            n_blocks += bool(data)
+            if n_blocks > 1:  # htslib finds nothing beyond the last block that is listed
+                raise StaleIndex("its .gzi lacks blocks")
         return size
 
     def read(self, offset: int, n_bytes: int) -> bytes:

@@ -16,13 +16,16 @@ from typing import NamedTuple
 import pysam
 from pysam.utils import SamtoolsError
 
-from varfm.bgzf import BGZF_END, BgzfText, PlainText, StaleIndex, Text, is_bgzf
+from varfm.bgzf import BgzfText, PlainText, StaleIndex, Text
 from varfm.errors import DiskError, InputError
+from varfm.io.inflate import BGZF_EOF, is_bgzf
 
 _log = logging.getLogger(__name__)
 
 # More bytes than this between two records are no header line: the index is another file's.
 _MAX_GAP = 1 << 20
+_HEAD_BYTES = 1 << 16
+_GRAPHIC = bytes(range(33, 127))  # what htslib counts as bases
 
 
 class Record(NamedTuple):
@@ -45,7 +48,7 @@ class Record(NamedTuple):
     @property
     def end(self) -> int:
         """Byte after the last base."""
-        if not self.length:
+        if not self.length or not self.line_bases:
             return self.offset
         n_full, n_rest = divmod(self.length - 1, self.line_bases)
         return self.offset + n_full * self.line_width + n_rest + 1
@@ -80,7 +83,7 @@ def find_index(path: Path, cache: Path | None = None) -> Index:
         DiskError: If the cache cannot be written.
     """
     _check_is_fasta(path)
-    suffixes = (".fai", ".gzi") if is_bgzf(path) else (".fai",)
+    suffixes = (".fai", ".gzi") if _is_bgzf(path) else (".fai",)
     beside = [Path(f"{path}{suffix}") for suffix in suffixes]
     if all(os.path.lexists(file) for file in beside):
         try:
@@ -105,14 +108,14 @@ def _check_is_fasta(path: Path) -> None:
             what = "is not a regular file" if path.exists() else "does not exist"
             raise InputError(f"FASTA {path} {what}. Give the reference genome the VCF was called on with --fasta.")
         with path.open("rb") as file:
-            head = file.read(1 << 16)
+            head = file.read(_HEAD_BYTES)
     except OSError as error:
         raise InputError(f"FASTA {path} cannot be read: {error.strerror}. Check its permissions.") from None
     if head[:2] == b"\x1f\x8b":
         _check_compression(path)
         with gzip.open(path) as unpacked:
             try:
-                head = unpacked.read(1 << 16)
+                head = unpacked.read(_HEAD_BYTES)
             except (OSError, EOFError, zlib.error):
                 raise _malformed(path, "its compressed data are damaged") from None
     if not head:
@@ -124,15 +127,20 @@ def _check_is_fasta(path: Path) -> None:
         )
 
 
+def _is_bgzf(path: Path) -> bool:
+    with path.open("rb") as file:
+        return is_bgzf(file.read(_HEAD_BYTES))
+
+
 def _check_compression(path: Path) -> None:
-    if not is_bgzf(path):
+    if not _is_bgzf(path):
         raise InputError(
             f"FASTA {path} is compressed with gzip, in which contigs cannot be found. "
             f"Compress it with bgzip instead: gunzip -c {path.name} | bgzip > {path.stem}.bgz"
         )
     with path.open("rb") as file:
-        file.seek(-min(len(BGZF_END), path.stat().st_size), os.SEEK_END)
-        if file.read() != BGZF_END:
+        file.seek(-min(len(BGZF_EOF), path.stat().st_size), os.SEEK_END)
+        if file.read() != BGZF_EOF:
             raise InputError(f"FASTA {path} is cut short: the end mark of BGZF is missing. Copy or download it again.")
 
 
@@ -162,9 +170,9 @@ def _read_fai(path: Path) -> list[Record]:
     if not records:
         raise StaleIndex("it is empty")
     for record in records:
-        if not record.name or min(record[1:]) < 0 or not record.line_bases <= record.line_width:
+        if not record.name or min(record[1:]) < 0 or record.end >> 62 or record.line_bases > record.line_width:
             raise StaleIndex(f"it has no meaning for {record.name!r}")
-        if record.length and not record.line_bases:
+        if bool(record.length) != bool(record.line_bases):
             raise StaleIndex(f"it gives no line length for {record.name!r}")
     if len({record.name for record in records}) < len(records):
         raise StaleIndex("it names a contig twice")
@@ -259,17 +267,15 @@ def _run_faidx(path: Path, made: Sequence[Path]) -> None:
     try:
         pysam.faidx(os.path.realpath(path), *map(str, options))
     except SamtoolsError:
-        reason = _explain(path)
-        if reason is None:
-            raise DiskError(f"The index of {path.name} could not be written to {made[0].parent.parent}.") from None
-        raise _malformed(path, reason) from None
+        folder = made[0].parent.parent
+        raise _malformed(path, _explain(path) or f"samtools faidx refuses it, or {folder} is full") from None
     finally:
         pysam.set_verbosity(verbosity)
 
 
 def _explain(path: Path) -> str | None:
     """Find the line that makes a FASTA unfit for an index; None if there is none. Slow: reads the file line by line."""
-    if not is_bgzf(path):
+    if not _is_bgzf(path):
         with path.open("rb") as lines:
             return _first_fault(lines)
     try:
@@ -294,6 +300,8 @@ def _first_fault(lines: Iterable[bytes]) -> str | None:
                 return f"line {number:,}: {fault}"
             names.add(name)
             widths, has_ended = (0, 0), False
+        elif line.strip(b"\r\n") and (not bases or line.rstrip().translate(None, _GRAPHIC)):
+            return f"line {number:,}: there are blanks or other bytes that are no letters"
         elif bases and (has_ended or (widths[0] and bases > widths[0])):
             return f"line {number:,}: the lines of {name.decode()!r} differ in length, or one is blank"
         elif widths[0] and line.endswith(b"\n") and len(line) - bases != widths[1] - widths[0] and bases == widths[0]:
@@ -302,7 +310,9 @@ def _first_fault(lines: Iterable[bytes]) -> str | None:
             widths = widths if widths[0] else (bases, len(line))
             has_bases = has_bases or bases > 0
             has_ended = bases < widths[0] or not bases
-    return None if has_bases else "no line of bases follows a line '>name'"
+    if not has_bases:
+        return "no line of bases follows a line '>name'"
+    return None if widths[0] else f"it ends after the header of {name.decode()!r}; it may be cut"
 
 
 def _name_fault(name: bytes, names: set[bytes]) -> str | None:
