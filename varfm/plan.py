@@ -45,7 +45,9 @@ class Plan:
         return {**asdict(self), "batch_rows": dict(self.batch_rows)}
 
 
-def make_plan(models: Sequence[Model], *, device: str = "auto", batch_size: int | None = None, threads: int = 0) -> Plan:
+def make_plan(
+    models: Sequence[Model], *, device: str = "auto", batch_size: int | None = None, threads: int = 0
+) -> Plan:
     """Fix the plan of a run.
 
     Args:
@@ -66,7 +68,8 @@ def make_plan(models: Sequence[Model], *, device: str = "auto", batch_size: int 
     return Plan(
         device=str(resolved),
         precision="float32",
-        threads=threads or len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)),
+        threads=threads
+        or len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)),
         batch_rows=rows,
         executor="full",
         torch=torch.__version__,
@@ -98,6 +101,8 @@ def resolve_device(name: str) -> torch.device:
 def _check_cuda(name: str, number: int) -> None:
     if not torch.cuda.is_available():
         built = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "a build without CUDA"
-        raise DeviceError(f"--device {name}: torch {torch.__version__} ({built}) finds no CUDA device here. Use --device cpu.")
+        raise DeviceError(
+            f"--device {name}: torch {torch.__version__} ({built}) finds no CUDA device here. Use --device cpu."
+        )
     if number >= torch.cuda.device_count():
         raise DeviceError(f"--device {name}: there are {torch.cuda.device_count()} CUDA devices, numbered from 0.")

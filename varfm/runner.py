@@ -95,7 +95,9 @@ class Runner:
             ) from error
         self.batch_rows //= 2
         self.halved += 1
-        logger.warning("%s: memory ran out on %s; going on with %d rows per batch", self.name, self.device, self.batch_rows)
+        logger.warning(
+            "%s: memory ran out on %s; going on with %d rows per batch", self.name, self.device, self.batch_rows
+        )
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 

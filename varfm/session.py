@@ -21,7 +21,7 @@ from varfm.io.vcf import Block, VcfReader
 from varfm.models import ModelOptions
 from varfm.pipeline import read_ahead
 from varfm.protocols import GeneIndex, Model, Scored
-from varfm.regions import Regions
+from varfm.regions import read_regions
 from varfm.variants import Status
 
 if TYPE_CHECKING:
@@ -114,11 +114,12 @@ class Session:
         self.reader = self._stack.enter_context(VcfReader(options.vcf))
         _check_keys(self.reader, options)
         self.genome = self._stack.enter_context(Genome(find_fasta(options.fasta, self.reader)))
-        table = read_contig_map(Path(options.contig_map)) if options.contig_map else {}
-        self.contigs = ContigMap(self.genome.contigs, self.reader.header.contigs, table)
-        self.regions = Regions(options.regions, self.contigs, self.genome.contigs) if options.regions else None
+        self._contig_table = read_contig_map(options.contig_map) if options.contig_map else {}
+        self.contigs = ContigMap(self.genome.contigs, self.reader.header.contigs, self._contig_table)
+        self.regions = read_regions(options.regions, self.contigs, self.genome.contigs) if options.regions else None
         self._alleles = AlleleReader(self.genome, self.contigs, stop_on_mismatch=options.stop_on_ref_mismatch)
         self.models = load_models(options)
+        self.gene_source = ""
         self.genes = self._read_genes()
         self.plan, self.engines = self._start_engines()
         self.counts = [Counter() for _ in self.models]
@@ -131,14 +132,16 @@ class Session:
         from varfm.models import catalog
 
         assemblies = {catalog.get(model.name).assembly for model in self.models if model.scorer.needs_genes} - {""}
-        return read_genes(
+        index = read_genes(
             Path(genes.path),
-            self.contigs.for_other_input(),
+            ContigMap(self.genome.contigs, table=self._contig_table),
             self.genome.contigs,
             gene_types=genes.gene_types,
             tss=genes.tss,
             assembly=assemblies.pop() if len(assemblies) == 1 else None,
         )
+        self.gene_source = index.source
+        return index
 
     def _start_engines(self) -> tuple[Plan, list[Engine]]:
         import torch

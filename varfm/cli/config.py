@@ -41,7 +41,9 @@ def default_map() -> Settings:
     settings: Settings = {}
     for command, table in content.items():
         if not isinstance(table, dict):
-            raise OptionError(f"{path}: {command} stands outside a table. Write it below the command's name, e.g. [score].")
+            raise OptionError(
+                f"{path}: {command} stands outside a table. Write it below the command's name, e.g. [score]."
+            )
         settings[command] = {name.replace("-", "_"): value for name, value in table.items()}
     return settings
 
@@ -54,4 +56,6 @@ def check_known(command: str, known: set[str], settings: Settings) -> None:
     """
     unknown = sorted(set(settings.get(command, {})) - known)
     if unknown:
-        raise OptionError(f"{config_path()}: [{command}] {unknown[0]} is no option of varfm {command}. See: varfm {command} --help")
+        raise OptionError(
+            f"{config_path()}: [{command}] {unknown[0]} is no option of varfm {command}. See: varfm {command} --help"
+        )

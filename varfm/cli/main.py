@@ -116,7 +116,10 @@ def _fail(message: str, status: int) -> int:
 
 def _unexpected(error: Exception) -> int:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return _fail(f"no space left to write {error.filename or 'the output'}. Free some, then run again.", DiskError.exit_status)
+        return _fail(
+            f"no space left to write {error.filename or 'the output'}. Free some, then run again.",
+            DiskError.exit_status,
+        )
     if isinstance(error, MemoryError):
         return _fail("memory ran out. Use a smaller --batch-size, or a machine with more memory.", 5)
     return _fail(

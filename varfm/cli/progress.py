@@ -33,7 +33,9 @@ class Progress:
             self._bar[0].start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """Take the bar away."""
         if self._bar:
             self._bar[0].stop()
@@ -46,7 +48,8 @@ class Progress:
         elif not self._quiet and time.monotonic() - self._shown >= LINE_SECONDS:
             self._shown = time.monotonic()
             click.echo(
-                f"progress alleles={self._done} seconds={self.seconds:.0f} alleles_per_second={self._rate():.1f}", err=True
+                f"progress alleles={self._done} seconds={self.seconds:.0f} alleles_per_second={self._rate():.1f}",
+                err=True,
             )
 
     @property

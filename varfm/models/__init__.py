@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from varfm.errors import OptionError
-from varfm.models.columns import COLUMNS
+from varfm.models.columns import COLUMNS, HEADLINES
 from varfm.protocols import Column, Model
 
 if TYPE_CHECKING:
@@ -76,6 +76,15 @@ def describe(name: str) -> tuple[Column, ...]:
     from varfm.models import catalog
 
     return COLUMNS[catalog.get(name).name]
+
+
+def tracks_of(name: str) -> tuple[Column, ...]:
+    """Give the outputs of a model's network in order, without loading it.
+
+    Raises:
+        ModelError: If the name is unknown.
+    """
+    return tuple(column for column in describe(name) if column.name not in HEADLINES)
 
 
 def choose_tracks(name: str, known: Sequence[str], asked: Sequence[str]) -> tuple[int, ...]:

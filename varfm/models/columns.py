@@ -16,7 +16,9 @@ _XPRESSO = (
 _CELLS = ("K562", "HepG2")
 _PROMOTERS = ("minP", "SV40P")
 _REPLICATES = ("rep1", "rep2", "pooled")
-MPRA_TRACKS = tuple(f"{cell}_{promoter}_{replicate}" for cell in _CELLS for promoter in _PROMOTERS for replicate in _REPLICATES)
+MPRA_TRACKS = tuple(
+    f"{cell}_{promoter}_{replicate}" for cell in _CELLS for promoter in _PROMOTERS for replicate in _REPLICATES
+)
 """Output names of MPRA-DragoNN in order."""
 
 _MPRA = (
@@ -57,3 +59,6 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
     "null": _NULL,
 }
 """Catalogue name -> columns of the model's table."""
+
+HEADLINES = frozenset({"HEPG2"})
+"""Columns that are no track of their own but a mean of tracks."""

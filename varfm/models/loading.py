@@ -56,7 +56,9 @@ def filled(network: Net, state: Mapping[str, NDArray[np.generic]], path: Path) -
     found = {name: tuple(value.shape) for name, value in state.items()}
     if wanted != found:
         wrong = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
-        raise refuse(path, f"{wrong[0]} {wanted.get(wrong[0], 'not to be there')}", [str(found.get(wrong[0], "nothing"))])
+        raise refuse(
+            path, f"{wrong[0]} {wanted.get(wrong[0], 'not to be there')}", [str(found.get(wrong[0], "nothing"))]
+        )
     tensors = {
         name: torch.from_numpy(np.ascontiguousarray(value, np.int64 if value.dtype.kind == "i" else np.float32))
         for name, value in state.items()
@@ -82,7 +84,9 @@ def without_options(name: str, **given: object) -> None:
     """
     for option, value in given.items():
         if value:
-            raise OptionError(f"--{option.replace('_', '-')} does not apply to {name}; leave it out, or run {name} alone.")
+            raise OptionError(
+                f"--{option.replace('_', '-')} does not apply to {name}; leave it out, or run {name} alone."
+            )
 
 
 def origin(checkpoint: Checkpoint, weights: LocalWeights, details: tuple[tuple[str, str], ...]) -> Origin:

@@ -1,0 +1,263 @@
+"""`varfm score`: words and options only."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import rich_click as click
+
+from varfm.cli.config import check_known, default_map
+from varfm.cli.progress import Progress
+from varfm.models import ModelOptions
+from varfm.session import GeneOptions, Session, SessionOptions
+
+if TYPE_CHECKING:
+    from varfm.output import Summary
+
+NOT_ALL_SCORED = 1
+
+
+def _option(panel: str, *names: str, **settings: Any) -> Any:
+    """An option whose default may also come from `VARFM_<NAME>`."""
+    variable = "VARFM_" + names[0].lstrip("-").upper().replace("-", "_")
+    return click.option(*names, panel=panel, envvar=variable, **settings)
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("vcf", metavar="VCF")
+@_option(
+    "Input",
+    "--fasta",
+    "-f",
+    metavar="FASTA",
+    help=(
+        "Reference the VCF was called on; may be bgzipped. Default: VARFM_FASTA, else the VCF's ##reference= "
+        "if that file exists."
+    ),
+)
+@_option(
+    "Input",
+    "--regions",
+    "-r",
+    metavar="REGIONS",
+    help=("Only records that overlap REGIONS: chr1:1000-2000,chr2 (1-based, ends included) or a BED file."),
+)
+@_option(
+    "Input",
+    "--genes",
+    metavar="FILE",
+    help=("Gene annotation, GTF, GFF3, BED or ExPecto's table. Needed by xpresso-human and xpresso-mouse."),
+)
+@_option(
+    "Input",
+    "--gene-types",
+    metavar="TYPES",
+    default="protein_coding",
+    help="Gene types to keep, separated by commas, or all. Default: protein_coding.",
+)
+@_option(
+    "Input",
+    "--tss",
+    type=click.Choice(["representative", "all"]),
+    default="representative",
+    help="Start sites per gene: the representative one (default) or all.",
+)
+@_option(
+    "Input",
+    "--contig-map",
+    metavar="FILE",
+    help=("Two columns, name in the VCF or gene file and name in the FASTA, for contigs that no common alias covers."),
+)
+@_option(
+    "Model",
+    "--model",
+    "-m",
+    metavar="NAME",
+    multiple=True,
+    help=(
+        "Model to use, may be repeated; see `varfm models list`. Default: mini, a small CTCF and PU.1 binding "
+        "model that ships with varfm."
+    ),
+)
+@_option(
+    "Model",
+    "--tracks",
+    metavar="TRACK",
+    multiple=True,
+    help=(
+        "Track to write, may be repeated: 0-based index, exact name, or regular expression; see `varfm "
+        "tracks`. Default: the model's headline in VCF, every track in tables."
+    ),
+)
+@_option(
+    "Model",
+    "--strands",
+    type=click.Choice(["both", "forward"]),
+    help=("Strands to read: both, averaged, or forward only. Default: the model's own rule."),
+)
+@_option(
+    "Model",
+    "--indel-mode",
+    type=click.Choice(["anchor", "compensate"]),
+    help=(
+        "Windows for alleles of unequal length: anchor keeps the left flank in place, compensate averages "
+        "left and right. Default: the model's own rule."
+    ),
+)
+@_option(
+    "Model",
+    "--weights",
+    metavar="FILE",
+    help=("Local weights, in the format that the authors published, instead of the catalogue's."),
+)
+@_option("Model", "--require-published", is_flag=True, help="Refuse weights that are not the published file.")
+@_option(
+    "Model", "--download", is_flag=True, help="Fetch missing weights whatever their size. Default: up to 50 MB only."
+)
+@_option("Model", "--offline", is_flag=True, help="Open no network connection.")
+@_option(
+    "Running",
+    "--device",
+    metavar="NAME",
+    default="auto",
+    help="Where to compute: auto, cpu, cuda, cuda:N or mps. Default: auto.",
+)
+@_option(
+    "Running",
+    "--batch-size",
+    metavar="N",
+    type=click.IntRange(1),
+    help=("Run N sequences per forward pass. Default: the model's own value; halved when memory runs out."),
+)
+@_option(
+    "Running",
+    "--threads",
+    metavar="N",
+    type=click.IntRange(0),
+    default=0,
+    help="Use N CPU threads; 0 for all. Default: 0.",
+)
+@_option(
+    "Output",
+    "--output",
+    "-o",
+    metavar="FILE",
+    default="-",
+    help=("Write to FILE; .vcf, .vcf.gz, .bcf, .tsv, .tsv.gz or .parquet names the format. Default: VCF on stdout."),
+)
+@_option(
+    "Output",
+    "--table",
+    metavar="FILE",
+    help="Also write a table, .tsv, .tsv.gz or .parquet, one row per allele (and gene).",
+)
+@_option(
+    "Output",
+    "--manifest",
+    metavar="FILE",
+    help="Write the run's manifest to FILE. Default: OUTPUT.varfm.json; none for stdout.",
+)
+@_option("Output", "--overwrite", is_flag=True, help="Replace VARFM_ keys that the VCF already has.")
+@_option("Output", "--force", is_flag=True, help="Replace output files that exist.")
+@_option("Output", "--quiet", is_flag=True, help="Show no progress and no summary.")
+@_option(
+    "Checks",
+    "--on-ref-mismatch",
+    type=click.Choice(["skip", "error"]),
+    default="skip",
+    help=("When REF differs from the reference: skip the allele, with a status (default), or stop with an error."),
+)
+@_option(
+    "Checks",
+    "--max-ref-mismatch",
+    metavar="PERCENT",
+    type=click.FloatRange(0, 100),
+    default=10.0,
+    help=(
+        "Stop at the start if more than PERCENT of the first 2,000 comparable alleles mismatch; 100 never "
+        "stops. Default: 10."
+    ),
+)
+@_option(
+    "Checks",
+    "--strict",
+    is_flag=True,
+    help=("Exit with status 1 if an allele was not scored; the output is complete all the same."),
+)
+@click.pass_context
+def score(ctx: click.Context, **_: object) -> int:
+    """Score the variants of VCF with DNA sequence models.
+
+    Writes the input records, in order, with one INFO field per score. A variant
+    that cannot be scored keeps its record and gets a reason in VARFM_STATUS.
+    VCF may be plain, gzipped, bgzipped or BCF; - is stdin.
+
+    Example:
+
+        varfm score example_data/ntng1.vcf -f example_data/ntng1.fa.gz -o out.vcf
+    """
+    from varfm.output import OutputOptions, write_scores
+
+    check_known("score", set(ctx.params), default_map())
+    chosen = ctx.params
+    outputs = OutputOptions(chosen["output"], chosen["table"], chosen["manifest"], chosen["force"], tuple(sys.argv[1:]))
+    quiet = chosen["quiet"]
+    with Session(_session_options(chosen)) as session, Progress(quiet=quiet) as progress:
+        summary = write_scores(session, outputs, progress.advance)
+        notes = _notes(session)
+    if not quiet:
+        for line in [*notes, *_lines(summary, progress.seconds)]:
+            click.echo(line, err=True)
+    return NOT_ALL_SCORED if chosen["strict"] and not summary.everything_scored else 0
+
+
+def _session_options(chosen: dict[str, Any]) -> SessionOptions:
+    gene_types = () if chosen["gene_types"] == "all" else tuple(chosen["gene_types"].split(","))
+    return SessionOptions(
+        vcf=chosen["vcf"],
+        fasta=chosen["fasta"],
+        models=tuple(chosen["model"]) or ("mini",),
+        model_options=ModelOptions(
+            indel_mode=chosen["indel_mode"],
+            strands=chosen["strands"],
+            tracks=tuple(chosen["tracks"]),
+            weights=Path(chosen["weights"]) if chosen["weights"] else None,
+            require_published=chosen["require_published"],
+            offline=chosen["offline"],
+            download=chosen["download"],
+        ),
+        genes=GeneOptions(chosen["genes"], gene_types, chosen["tss"]),
+        regions=chosen["regions"],
+        contig_map=chosen["contig_map"],
+        stop_on_ref_mismatch=chosen["on_ref_mismatch"] == "error",
+        max_ref_mismatch=chosen["max_ref_mismatch"],
+        overwrite=chosen["overwrite"],
+        device=chosen["device"],
+        batch_size=chosen["batch_size"],
+        threads=chosen["threads"],
+    )
+
+
+def _notes(session: Session) -> list[str]:
+    """What a user should know about how the input was understood."""
+    notes = [
+        f"length conflict: {c.name} has {c.stated:,} bases in the VCF, {c.length:,} in the FASTA"
+        for c in session.contigs.length_conflicts
+    ]
+    aliases = session.contigs.describe()
+    return [*notes[:3], *([aliases] if aliases else [])]
+
+
+def _lines(summary: Summary, seconds: float) -> list[str]:
+    """The last line of DESIGN, 5; one per model, named, if there are several."""
+    rate = f"{seconds:,.0f} s, {summary.n_alleles / max(seconds, 1e-9):,.0f} alleles/s on {summary.device}."
+    lines = []
+    for model, counts in summary.counts.items():
+        missing = ", ".join(f"{n:,} {status.name}" for status, n in sorted(counts.items()) if not status.is_scored)
+        n_scored = summary.n_scored(model)
+        reasons = f", {summary.n_alleles - n_scored:,} not ({missing})" if missing else ""
+        name = f"{model}: " if len(summary.counts) > 1 else ""
+        lines.append(f"{name}{summary.n_alleles:,} alleles: {n_scored:,} scored{reasons}. {rate}")
+    return lines
