@@ -65,7 +65,7 @@ class ParquetWriter:
 
     def write(self, block: Block, alleles: Alleles, scored: Scored) -> None:
         """Add the rows of a block."""
-        rows = table_rows(scored, self._model)
+        rows = table_rows(alleles, scored, self._model)
         place = positions(block, alleles, rows)
         text = text_columns(block, alleles, scored, rows)
         start = 0

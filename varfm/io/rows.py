@@ -28,27 +28,27 @@ class Rows:
     Attributes:
         allele: (n_rows,) int64, ascending, every allele at least once.
         scores: (n_rows, n_columns) float32, NaN where missing.
-        genes: One name per row, empty where there is none; None for models whose scores do not belong to genes.
+        genes: One name per row, `.` where there is none; None for models whose scores do not belong to genes.
     """
 
     allele: NDArray[np.int64]
     scores: NDArray[np.float32]
-    genes: list[bytes] | None
+    genes: list[str] | None
 
 
-def table_rows(scored: Scored, model: Model) -> Rows:
+def table_rows(alleles: Alleles, scored: Scored, model: Model) -> Rows:
     """Lay out the rows of a block: the sites of an allele in order, or one row without scores."""
     sites = np.flatnonzero(scored.status[scored.site_allele] >= Status.PADDED)
-    n_sites = np.bincount(scored.site_allele[sites], minlength=len(scored.status))
+    n_sites = np.bincount(scored.site_allele[sites], minlength=len(alleles.record))
     allele = np.repeat(np.arange(len(n_sites)), np.maximum(n_sites, 1))
     has_site = n_sites[allele] > 0
     scores = np.full((len(allele), len(model.scorer.columns)), np.nan, np.float32)
     scores[has_site] = rounded(scored.scores[sites])
     genes = None
     if model.scorer.needs_genes:
-        genes = [b""] * len(allele)
+        genes = ["."] * len(allele)
         for row, site in zip(np.flatnonzero(has_site).tolist(), sites.tolist(), strict=True):
-            genes[row] = clean_text(scored.genes[site].name).encode() if scored.genes is not None else b""
+            genes[row] = clean_text(scored.genes[site].name) if scored.genes is not None else "."
     return Rows(allele, scores, genes)
 
 
@@ -59,7 +59,7 @@ def text_names(model: Model) -> tuple[str, ...]:
 
 
 def text_columns(block: Block, alleles: Alleles, scored: Scored, rows: Rows) -> dict[str, list[bytes]]:
-    """Give the text of every column of `text_names` but `pos`, one value per row, as bytes of the record."""
+    """Give the text of every column of `text_names` but `pos`, one value per row, as bytes of the record; no gene is empty."""
     record = alleles.record[rows.allele].tolist()
     allele = rows.allele.tolist()
     columns = {}
@@ -70,7 +70,7 @@ def text_columns(block: Block, alleles: Alleles, scored: Scored, rows: Rows) -> 
     columns["alt"] = [alts[index] for index in allele]
     columns["status"] = [STATUS_WORDS[status[index]] for index in allele]
     if rows.genes is not None:
-        columns["gene"] = rows.genes
+        columns["gene"] = [b"" if gene == "." else gene.encode() for gene in rows.genes]
     return columns
 
 

@@ -17,7 +17,7 @@ from varfm.io.counted import CountedFile
 from varfm.io.deflate import BgzfWriter
 from varfm.io.info import FLOAT_FORMAT, STATUS_WORDS
 from varfm.io.parquet import ParquetWriter
-from varfm.io.rows import allele_heads, positions, table_rows, text_columns, text_names
+from varfm.io.rows import Rows, allele_heads, positions, table_rows, text_columns, text_names
 from varfm.io.streams import open_stream
 from varfm.protocols import Model, Scored
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from varfm.alleles import Alleles
+
+__all__ = ["SUFFIXES", "Rows", "TableWriter", "TsvWriter", "frame", "open_table", "table_path", "table_rows"]
 
 SUFFIXES = (".tsv", ".tsv.gz", ".parquet")
 """Of the files that are tables."""
@@ -101,7 +103,7 @@ def frame(model: Model, blocks: Iterable[tuple[Block, Alleles, Scored]]) -> pd.D
     columns: dict[str, list[object]] = {name: [] for name in text_names(model)}
     scores = [np.empty((0, len(model.scorer.columns)), np.float32)]
     for block, alleles, scored in blocks:
-        rows = table_rows(scored, model)
+        rows = table_rows(alleles, scored, model)
         columns["pos"] += positions(block, alleles, rows).tolist()
         for name, values in text_columns(block, alleles, scored, rows).items():
             columns[name] += [value.decode("utf-8", "replace") or None for value in values]
@@ -134,13 +136,13 @@ class TsvWriter:
 
     def write(self, block: Block, alleles: Alleles, scored: Scored) -> None:
         """Add the rows of a block."""
-        rows = table_rows(scored, self._model)
+        rows = table_rows(alleles, scored, self._model)
         words = [STATUS_WORDS[status] for status in scored.status.tolist()]
         heads = [head + b"\t" + word for head, word in zip(allele_heads(block, alleles), words, strict=True)]
         if len(heads) != len(rows.allele):
             heads = [heads[allele] for allele in rows.allele.tolist()]
         if rows.genes is not None:
-            heads = [head + b"\t" + (gene or b".") for head, gene in zip(heads, rows.genes, strict=True)]
+            heads = [head + b"\t" + gene.encode() for head, gene in zip(heads, rows.genes, strict=True)]
         for start, lines in _score_lines(rows.scores):
             piece = heads[start : start + len(lines)]
             self._put(b"".join([head + line for head, line in zip(piece, lines, strict=True)]))
