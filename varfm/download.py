@@ -83,7 +83,8 @@ def fetch(file: RemoteFile, folder: Path, *, owner: str, transport: Transport) -
 
 def _is_right(file: RemoteFile, target: Path) -> bool:
     try:
-        if file.size is not None and target.stat().st_size != file.size:
+        length = target.stat().st_size
+        if file.size is not None and length != file.size:
             return False
         return _has_sha256(file, target)
     except OSError:

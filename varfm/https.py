@@ -35,7 +35,7 @@ class Transport:
 
     Attributes:
         progress: Called after every piece.
-        attempts: Tries per address without progress before it is given up.
+        attempts: Tries per address; one that brings a megabyte starts the count anew.
         pause_s: Wait before the second try; doubles with each one, up to a minute.
         timeout_s: Longest silence of a connection.
         lock_wait_s: Longest wait for another process that fetches the same checkpoint.

@@ -87,8 +87,8 @@ class LocalWeights:
     """Weights on this machine, hashed just now.
 
     Attributes:
-        path: The file; the folder where the checkpoint has several files.
-        sha256: Of the file; of the lines `sha256  name` of all files where there are several.
+        path: The file; the folder where the checkpoint has several; the null device where the model has no weights.
+        sha256: Of the file; of the lines `sha256  name` of all files where there are several; empty for none.
         published: False where a file is not the one in the catalogue.
     """
 
@@ -157,7 +157,7 @@ def path(checkpoint: Checkpoint) -> Path:
         ModelError: If it is not here.
     """
     if presence(checkpoint) in ("no", "none needed"):
-        raise _not_here(checkpoint, "is not on this machine")
+        raise _not_here(checkpoint, "are not on this machine")
     return _local_path(checkpoint)
 
 
@@ -191,7 +191,7 @@ def locate(
             where that is required.
     """
     if not checkpoint.needs_weights:
-        raise ModelError(f"{checkpoint.name} has no weights: leave out --weights.")
+        return _no_weights(checkpoint, override)
     if override is not None:
         return _from_override(checkpoint, override, require_published)
     if presence(checkpoint) == "no":
@@ -219,6 +219,12 @@ def download(
         fetch(file, folder, owner=checkpoint.name, transport=transport or Transport())
 
 
+def _no_weights(checkpoint: Checkpoint, override: Path | None) -> LocalWeights:
+    if override is not None:
+        raise ModelError(f"{override}: {checkpoint.name} has no weights to replace. Leave out --weights.")
+    return LocalWeights(Path(os.devnull), "", published=True)
+
+
 def _local_path(checkpoint: Checkpoint) -> Path:
     if checkpoint.packaged:
         return packaged_path(checkpoint)
@@ -235,6 +241,8 @@ def _is_here(checkpoint: Checkpoint, file: RemoteFile) -> bool:
 
 
 def _not_here(checkpoint: Checkpoint, why: str) -> ModelError:
+    if not checkpoint.needs_weights:
+        return ModelError(f"{checkpoint.name} has no weights; there is nothing to find.")
     if not checkpoint.files:
         return ModelError(f"The weights of {checkpoint.name} {why}: reinstall varfm, they are part of the package.")
     stamp = "" if checkpoint.commercial else ", not for commercial use"

@@ -18,17 +18,18 @@ def read_tensors(path: Path) -> Tensors:
     """Read every tensor of a weight file. The content says what the file is; its name does not matter.
 
     Raises:
-        ModelError: If the file cannot be read, is damaged, or is neither HDF5 nor safetensors.
+        ModelError: If the file cannot be read, is damaged, holds NaN or infinity, or is neither HDF5 nor safetensors.
     """
     try:
         with open(path, "rb") as file:
             head = file.read(_HEAD_BYTES)
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror}). Give a weight file that you may read.") from error
-    if keras_h5.recognises(head):
-        return keras_h5.read(path)
-    if safetensors.recognises(head):
-        return safetensors.read(path)
+    for reader in (keras_h5, safetensors):
+        if reader.recognises(head):
+            tensors: Tensors = reader.read(path)
+            tensors.check_finite()
+            return tensors
     raise ModelError(f"{path}: {_what_it_is(head)}. Expected a weight file, HDF5 (Keras) or safetensors.")
 
 

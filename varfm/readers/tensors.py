@@ -46,7 +46,7 @@ class Tensors(Mapping[str, Array]):
             shape: What it must be; None for a size that the file decides.
 
         Raises:
-            ModelError: If it is missing, has another shape, or holds NaN or infinity.
+            ModelError: If it is missing or has another shape.
         """
         found = self._arrays.get(key)
         wanted = _shown(shape)
@@ -57,11 +57,18 @@ class Tensors(Mapping[str, Array]):
                 f"{self.path}: tensor {key!r} has shape {_shown(found.shape)}, expected {wanted}. "
                 "Are these the weights of this model?"
             )
-        array = np.array(found, dtype=dtype, order="C")
-        if not np.isfinite(array).all():
-            raise ModelError(f"{self.path}: tensor {key!r} holds NaN or infinity. The file is damaged; fetch it again.")
         self._taken.add(key)
-        return array
+        return np.array(found, dtype=dtype, order="C")
+
+    def check_finite(self) -> None:
+        """Make sure that no tensor holds a value that no training writes.
+
+        Raises:
+            ModelError: Naming the first tensor with NaN or infinity.
+        """
+        for key, array in self._arrays.items():
+            if not np.isfinite(array).all():
+                raise ModelError(f"{self.path}: tensor {key!r} holds NaN or infinity. Fetch the file again.")
 
     def check_all_taken(self) -> None:
         """Make sure that the model used every tensor of the file.

@@ -1,0 +1,204 @@
+"""Tests of `varfm models` and `varfm completion`, called in this process."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from varfm.cli import models as commands
+from varfm.cli.completion import completion
+from varfm.cli.models import models
+from varfm.errors import ModelError
+from varfm.https import Progress
+from varfm.models import catalog, describe
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+HEADER = "name\twindow\tindex\treads\tscores\tlicence\tsize_bytes\there"
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("VARFM_CACHE", str(tmp_path))
+    monkeypatch.delenv("VARFM_OFFLINE", raising=False)
+    return tmp_path / "weights"
+
+
+@pytest.fixture
+def no_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise AssertionError("a socket was opened")
+
+    monkeypatch.setattr(socket, "socket", refuse)
+
+
+@pytest.fixture
+def mpra_file(cache: Path) -> Path:
+    """Put the published file of mpra-dragonn into the cache."""
+    if not SHARED.is_dir():
+        pytest.skip("the folder ../shared/data is not here")
+    (cache / "mpra-dragonn").mkdir(parents=True)
+    return Path(shutil.copyfile(SHARED / "mpra_dragonn_conv.hdf5", cache / "mpra-dragonn" / "pretrained.hdf5"))
+
+
+def call(*args: str) -> tuple[str, str]:
+    """Give what a call writes to stdout and to stderr; its errors are raised."""
+    result = CliRunner().invoke(models, args, catch_exceptions=False, standalone_mode=False)
+    if result.exception:
+        raise result.exception
+    return result.stdout, result.stderr
+
+
+def test_list_off_a_terminal_is_tsv_with_one_header_line() -> None:
+    lines = call("list")[0].splitlines()
+    assert lines[0] == HEADER
+    assert [line.split("\t")[0] for line in lines[1:]] == [checkpoint.name for checkpoint in catalog.listed()]
+    assert {line.count("\t") for line in lines} == {7}
+    [xpresso] = [line for line in lines if line.startswith("xpresso-human\t")]
+    assert xpresso.split("\t")[1:3] == ["10500", "7000"]
+    assert xpresso.split("\t")[5:] == ["MIT", "1392384", "no"]
+
+
+def test_list_shows_what_is_here(mpra_file: Path) -> None:
+    here = {line.split("\t")[0]: line.split("\t")[7] for line in call("list")[0].splitlines()}
+    assert (here["mpra-dragonn"], here["xpresso-human"]) == ("yes", "no")
+
+
+def test_list_on_a_terminal_is_a_table_that_folds_and_cuts_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    commands._print_table([commands._row(checkpoint) for checkpoint in catalog.listed()])
+    shown = capsys.readouterr().out
+    assert "\t" not in shown and "…" not in shown
+    assert all(checkpoint.name in shown for checkpoint in catalog.listed())
+
+
+def test_list_needs_neither_torch_nor_rich_tables_off_a_terminal() -> None:
+    code = (
+        "import sys; from varfm.cli.models import models\n"
+        "models(['list'], standalone_mode=False); print(sorted(sys.modules), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith(HEADER)
+    for module in ("torch", "pandas", "h5py", "varfm.models.xpresso"):
+        assert f"'{module}'" not in done.stderr
+
+
+def test_info_gives_addresses_digest_and_every_score() -> None:
+    lines = call("info", "xpresso-human")[0].splitlines()
+    fields = dict(line.split("\t") for line in lines)
+    assert fields["sha256"] == "15a383648008df5f843ec8651e78be5faf82609c88fb068da890aa7a89387bb0"
+    assert fields["address"].startswith("https://raw.githubusercontent.com/vagarwal87/Xpresso/")
+    assert fields["licence"] == "MIT" and "10.1016/j.celrep.2020.107663" in fields["paper"]
+    assert [line.split("\t")[1] for line in lines if line.startswith("score\t")] == [
+        column.name for column in describe("xpresso-human")
+    ]
+    assert {"meaning", "formula", "sign", "unit"} <= fields.keys()
+
+
+def test_info_prints_quantiles_in_order_where_they_were_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    column = describe("xpresso-mouse")[0].name
+    measured = {"set": "toy set", "n": 3, "scores": {column: {"99": 1.5, "5": -0.25, "50": 0}}}
+    folder = tmp_path / "models" / "data"
+    folder.mkdir(parents=True)
+    (folder / "xpresso-mouse_quantiles.json").write_text(json.dumps(measured))
+    monkeypatch.setattr(commands.resources, "files", lambda package: tmp_path)
+    assert "quantiles\t5% -0.25, 50% 0, 99% 1.5 (n = 3, toy set)" in call("info", "xpresso-mouse")[0].splitlines()
+
+
+def test_control_characters_never_reach_the_terminal() -> None:
+    assert commands._plain("a\tb\x1b[31m\nc") == "a\\tb\\x1b[31m\\nc"
+
+
+@pytest.mark.parametrize("command", ["info", "path", "download", "verify"])
+def test_unknown_model_is_a_model_error(command: str) -> None:
+    with pytest.raises(ModelError, match="There is no model 'nope'"):
+        call(command, "nope")
+
+
+def test_download_keeps_what_is_right_and_says_where_it_is(mpra_file: Path, no_sockets: None) -> None:
+    out, err = call("download", "mpra-dragonn")
+    assert out == ""
+    assert err.splitlines()[0].startswith("mpra-dragonn: licence MIT; please cite Movva")
+    assert err.splitlines()[1] == f"mpra-dragonn: 1.4 MB, sha256 as published, in {mpra_file}"
+
+
+@pytest.mark.parametrize("way", ["option", "environment"])
+def test_download_offline_opens_no_socket(way: str, no_sockets: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    if way == "environment":
+        monkeypatch.setenv("VARFM_OFFLINE", "1")
+    with pytest.raises(ModelError, match="--offline forbids"):
+        call("download", "xpresso-human", *(["--offline"] if way == "option" else []))
+
+
+def test_download_of_a_packaged_model_has_nothing_to_do(no_sockets: None) -> None:
+    assert call("download", "mini") == ("", "mini ships with varfm; there is nothing to download.\n")
+
+
+def test_progress_bar_is_drawn_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    with commands._shown_progress() as transport:
+        assert transport.progress is None
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    with commands._shown_progress() as transport:
+        assert transport.progress is not None
+        transport.progress(Progress("[w].h5", 1, 2))
+        transport.progress(Progress("[w].h5", 2, 2))
+
+
+def test_verify_prints_the_state_of_each_file(mpra_file: Path) -> None:
+    lines = call("verify", "mpra-dragonn")[0].splitlines()
+    digest = "27eb5aee40317b012a17a6a409f545825292eb1787c2ad506d6d37b97990f006"
+    assert lines == ["name\tfile\tstate\tsha256", f"mpra-dragonn\t{mpra_file}\tok\t{digest}"]
+
+
+def test_verify_without_names_looks_at_what_is_here(mpra_file: Path) -> None:
+    names = {line.split("\t")[0] for line in call("verify")[0].splitlines()[1:]}
+    assert "mpra-dragonn" in names and "xpresso-human" not in names
+
+
+def test_verify_ends_with_an_error_that_names_the_cure(mpra_file: Path) -> None:
+    with open(mpra_file, "r+b") as file:
+        file.seek(700_000)
+        file.write(b"\xff")
+    with pytest.raises(ModelError, match=r"mpra-dragonn are not right.*varfm models download mpra-dragonn"):
+        call("verify", "mpra-dragonn")
+    with pytest.raises(ModelError, match="xpresso-human are not right"):
+        call("verify", "xpresso-human")
+
+
+def test_path_prints_the_file_alone(mpra_file: Path) -> None:
+    assert call("path", "mpra-dragonn") == (f"{mpra_file}\n", "")
+    with pytest.raises(ModelError, match="varfm models download xpresso-mouse"):
+        call("path", "xpresso-mouse")
+
+
+def test_model_names_are_completed() -> None:
+    context = click.Context(models)
+    items = commands._complete_name(context, commands.info.params[0], "Xp")
+    assert [item.value for item in items] == ["xpresso-human", "xpresso-mouse"]
+
+
+@pytest.mark.parametrize(
+    ("shell", "mark"), [("bash", "complete -o"), ("zsh", "#compdef varfm"), ("fish", "--command varfm")]
+)
+def test_completion_prints_the_script_of_the_shell(shell: str, mark: str) -> None:
+    result = CliRunner().invoke(completion, [shell])
+    assert result.exit_code == 0
+    assert mark in result.stdout and f"_VARFM_COMPLETE={shell}_complete" in result.stdout
+
+
+def test_completion_of_an_unknown_shell_is_a_usage_error() -> None:
+    assert CliRunner().invoke(completion, ["tcsh"]).exit_code == 2
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not here")
+def test_bash_accepts_the_script() -> None:
+    script = CliRunner().invoke(completion, ["bash"]).stdout
+    subprocess.run(["bash", "-n"], input=script, text=True, check=True)

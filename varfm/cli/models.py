@@ -1,0 +1,258 @@
+"""`varfm models`: list, describe, download, verify and find the weights of models."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib import resources
+
+import rich_click as click
+from click.shell_completion import CompletionItem
+
+from varfm import weights
+from varfm.errors import ModelError
+from varfm.https import Progress, Transport
+from varfm.models import catalog, describe
+from varfm.protocols import Column
+from varfm.weights import Checkpoint
+
+
+def _complete_name(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    names = (checkpoint.name for checkpoint in catalog.listed())
+    return [CompletionItem(name) for name in names if name.startswith(incomplete.lower())]
+
+
+@click.group()
+def models() -> None:
+    """List, download and verify models.
+
+    \b
+    Example:
+      varfm models list
+      varfm models info mini
+    """
+
+
+@models.command("list")
+def list_command() -> None:
+    """List the models: window, scores, licence, size, and what is here.
+
+    A table on a terminal; elsewhere tab-separated, with one header line.
+    Window and index are in bases; the index, from 0, is where the first
+    changed base (or the TSS) stands in the window.
+
+    \b
+    Example:
+      varfm models list
+      varfm models list | cut -f 1
+    """
+    rows = [_row(checkpoint) for checkpoint in catalog.listed()]
+    if sys.stdout.isatty():
+        _print_table(rows)
+        return
+    click.echo("name\twindow\tindex\treads\tscores\tlicence\tsize_bytes\there")
+    for checkpoint, row in zip(catalog.listed(), rows, strict=True):
+        size = "." if checkpoint.size is None else str(checkpoint.size)
+        click.echo("\t".join([*row[:6], size, row[7]]))
+
+
+def _row(checkpoint: Checkpoint) -> list[str]:
+    return [
+        checkpoint.name,
+        str(checkpoint.window),
+        str(checkpoint.index),
+        checkpoint.reads,
+        checkpoint.scores,
+        _licence(checkpoint),
+        weights.readable_size(checkpoint.size),
+        weights.presence(checkpoint),
+    ]
+
+
+def _licence(checkpoint: Checkpoint) -> str:
+    return checkpoint.licence if checkpoint.commercial else f"{checkpoint.licence} (not for commercial use)"
+
+
+def _print_table(rows: Sequence[Sequence[str]]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD)
+    for title in ("name", "window", "index", "reads", "scores", "licence", "size", "here"):
+        numeric = title in ("window", "index", "size")
+        table.add_column(title, justify="right" if numeric else "left", overflow="fold", no_wrap=title == "name")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    Console().print(table)
+
+
+@models.command()
+@click.argument("name", shell_complete=_complete_name)
+def info(name: str) -> None:
+    """Say all that is known of model NAME, one line each.
+
+    Files with address and sha256, licence and paper; and per score its
+    formula, sign and unit, and how large it is over a stated set of variants.
+
+    \b
+    Example:
+      varfm models info mini
+    """
+    checkpoint = catalog.get(name)
+    lines = [*_facts(checkpoint), *_file_facts(checkpoint), *_score_facts(checkpoint)]
+    width = max(len(key) for key, _ in lines) if sys.stdout.isatty() else 0
+    for key, value in lines:
+        click.echo(f"{key:<{width}}  {_plain(value)}" if width else f"{key.strip()}\t{_plain(value)}")
+
+
+def _plain(text: str) -> str:
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _facts(checkpoint: Checkpoint) -> Iterator[tuple[str, str]]:
+    yield "name", checkpoint.name
+    yield "reads", checkpoint.reads
+    yield "scores", checkpoint.scores
+    yield "window", f"{checkpoint.window} bases"
+    yield "index", f"{checkpoint.index}, counted from 0"
+    yield "strands", checkpoint.strands
+    yield "assembly", checkpoint.assembly or "any"
+    yield "licence", _licence(checkpoint)
+    yield "paper", checkpoint.paper
+    yield "source", checkpoint.source
+    yield "size", weights.readable_size(checkpoint.size)
+    yield "here", weights.presence(checkpoint)
+
+
+def _file_facts(checkpoint: Checkpoint) -> Iterator[tuple[str, str]]:
+    if checkpoint.packaged:
+        yield "file", checkpoint.packaged
+        yield "sha256", checkpoint.packaged_sha256 or "not known"
+    for file in checkpoint.files:
+        yield "file", file.name
+        yield "sha256", file.sha256 or "not published"
+        for url in file.urls:
+            yield "address", url
+
+
+def _score_facts(checkpoint: Checkpoint) -> Iterator[tuple[str, str]]:
+    quantiles = _quantiles(checkpoint)
+    for column in describe(checkpoint.name):
+        yield "score", column.name
+        yield "  meaning", column.description
+        yield "  formula", column.formula
+        yield "  sign", _sign(column)
+        yield "  unit", column.unit
+        if column.name in quantiles:
+            yield "  quantiles", quantiles[column.name]
+
+
+def _sign(column: Column) -> str:
+    return "signed: swapping ref and alt gives minus the score" if column.signed else "unsigned"
+
+
+def _quantiles(checkpoint: Checkpoint) -> dict[str, str]:
+    """Give for each score that was measured a line such as `1% -0.8, 50% 0, 99% 0.7 (n = 28998, ...)`."""
+    measured = resources.files("varfm").joinpath("models", "data", f"{checkpoint.name}_quantiles.json")
+    if not measured.is_file():
+        return {}
+    content = json.loads(measured.read_text("utf-8"))
+    lines = {}
+    for score, values in content["scores"].items():
+        ordered = sorted(values.items(), key=lambda item: float(item[0]))
+        shown = ", ".join(f"{percent}% {value:.4g}" for percent, value in ordered)
+        lines[score] = f"{shown} (n = {content['n']}, {content['set']})"
+    return lines
+
+
+@models.command()
+@click.argument("names", nargs=-1, required=True, metavar="NAME...", shell_complete=_complete_name)
+@click.option("--offline", is_flag=True, envvar="VARFM_OFFLINE", help="Open no connection: say what is missing.")
+def download(names: tuple[str, ...], offline: bool) -> None:
+    """Download the weights of models into the cache and verify them.
+
+    The cache is VARFM_CACHE, else the user's cache folder. What is there and
+    right is kept; a download that broke off goes on where it stopped.
+
+    \b
+    Example:
+      varfm models download mpra-dragonn
+    """
+    for checkpoint in [catalog.get(name) for name in names]:
+        if not checkpoint.files:
+            click.echo(f"{checkpoint.name} ships with varfm; there is nothing to download.", err=True)
+            continue
+        if not offline:
+            with _shown_progress() as transport:
+                weights.download(checkpoint, transport=transport, announce=lambda line: click.echo(line, err=True))
+        found = weights.locate(checkpoint, offline=True)
+        size = weights.readable_size(checkpoint.size)
+        click.echo(f"{checkpoint.name}: {size}, sha256 as published, in {found.path}", err=True)
+
+
+@contextmanager
+def _shown_progress() -> Iterator[Transport]:
+    """Give a transport that draws a bar on a terminal, and nothing elsewhere."""
+    if not sys.stderr.isatty():
+        yield Transport()
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, TaskID, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import Progress as Bars
+
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Bars(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def show(progress: Progress) -> None:
+            if progress.name not in tasks:
+                tasks[progress.name] = bars.add_task(progress.name, total=progress.total)
+            bars.update(tasks[progress.name], completed=progress.done)
+
+        yield Transport(progress=show)
+
+
+@models.command()
+@click.argument("names", nargs=-1, metavar="[NAME...]", shell_complete=_complete_name)
+def verify(names: tuple[str, ...]) -> None:
+    """Hash the weights that are here and compare with the catalogue.
+
+    Without NAME, all models that are here. Prints name, file, state (ok,
+    wrong, missing, unknown where no digest was published) and sha256;
+    ends with 4 if a file is wrong, or is missing for a NAME that was given.
+
+    \b
+    Example:
+      varfm models verify mini
+    """
+    chosen = [catalog.get(name) for name in names]
+    if not names:
+        chosen = [checkpoint for checkpoint in catalog.listed() if weights.presence(checkpoint) != "no"]
+    click.echo("name\tfile\tstate\tsha256")
+    bad: list[str] = []
+    for checkpoint in chosen:
+        for status in weights.verify(checkpoint):
+            click.echo(f"{checkpoint.name}\t{_plain(str(status.path))}\t{status.state}\t{status.sha256 or '.'}")
+            if status.state in ("wrong", "missing") and checkpoint.name not in bad:
+                bad.append(checkpoint.name)
+    if bad:
+        raise ModelError(
+            f"The weights of {', '.join(bad)} are not right. Mend with: varfm models download {' '.join(bad)}"
+        )
+
+
+@models.command()
+@click.argument("name", shell_complete=_complete_name)
+def path(name: str) -> None:
+    """Print where the weights of model NAME are; 4 if they are not here.
+
+    \b
+    Example:
+      varfm models path mini
+    """
+    click.echo(os.fsencode(weights.path(catalog.get(name))))
