@@ -59,7 +59,11 @@ def text_names(model: Model) -> tuple[str, ...]:
 
 
 def text_columns(block: Block, alleles: Alleles, scored: Scored, rows: Rows) -> dict[str, list[bytes]]:
-    """Give the text of every column of `text_names` but `pos`, one value per row, as bytes of the record; no gene is empty."""
+    """Give the text of the columns before the scores but `pos`, one value per row.
+
+    Returns:
+        Column name to bytes as they stand in the record; no gene is empty.
+    """
     record = alleles.record[rows.allele].tolist()
     allele = rows.allele.tolist()
     columns = {}
