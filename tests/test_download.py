@@ -342,12 +342,30 @@ def test_leftovers_of_long_ago_are_removed_and_younger_ones_kept(server: Server,
     assert names(tmp_path) == [".weights.h5.2-b.tmp", "weights.h5"]
 
 
+def test_without_the_lock_a_failed_download_leaves_nothing(server: Server, tmp_path: Path) -> None:
+    server.script = [cut, status(503)]
+    with pytest.raises(ModelError):
+        get(remote(server.url), tmp_path, lock_wait_s=0.0)
+    assert names(tmp_path) == []
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        if time.monotonic() > deadline:
+            pytest.fail("the processes did not come so far in a minute")
+        time.sleep(0.02)
+
+
 CLIENT = """
-import sys
+import os, sys, time
 from pathlib import Path
 from varfm.download import RemoteFile, fetch, sha256_of
 from varfm.https import Transport
 url, folder, sha256 = sys.argv[1:]
+Path(folder, f"ready-{os.getpid()}").touch()
+while not Path(folder, "go").exists():
+    time.sleep(0.01)
 for name, wait_s in (("locked", 60.0), ("unlocked", 0.0)):
     transport = Transport(loopback_http=True, pause_s=0.05, lock_wait_s=wait_s)
     file = RemoteFile("weights.h5", (f"{url}?{name}",), sha256, None)
@@ -357,8 +375,16 @@ for name, wait_s in (("locked", 60.0), ("unlocked", 0.0)):
 
 
 def test_twenty_processes_fill_one_cold_cache_with_and_without_the_lock(server: Server, tmp_path: Path) -> None:
+    def slowly(handler: Handler) -> None:
+        cut(handler)
+        time.sleep(0.3)
+        handler.wfile.write(PAYLOAD[HALF:])
+
+    server.script = [slowly]
     command = [sys.executable, "-c", CLIENT, server.url, str(tmp_path), SHA256]
     started = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) for _ in range(20)]
+    wait_until(lambda: len(list(tmp_path.glob("ready-*"))) == 20)
+    (tmp_path / "go").touch()
     outputs = [process.communicate(timeout=120)[0].decode().split() for process in started]
     assert outputs == [[SHA256, SHA256]] * 20
     check_right(tmp_path / "locked")
@@ -376,10 +402,9 @@ def test_killed_download_is_resumed_by_the_next_process(server: Server, tmp_path
 
     server.script = [hang_after_half]
     process = subprocess.Popen([sys.executable, "-c", CLIENT, server.url, str(tmp_path), SHA256])
+    (tmp_path / "go").touch()
     folder = tmp_path / "locked"
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline and not [p for p in folder.glob(".*.part") if p.stat().st_size == HALF]:
-        time.sleep(0.02)
+    wait_until(lambda: [path.stat().st_size for path in folder.glob(".*.part")] == [HALF])
     process.kill()
     process.wait()
     release.set()
