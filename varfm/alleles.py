@@ -172,9 +172,9 @@ class _Draft:
         counts = np.ones(self.block.n_records, np.int64)
         for record, items in self.others.items():
             counts[record] = len(items)
-        record = np.repeat(np.arange(self.block.n_records), counts)
+        records = np.repeat(np.arange(self.block.n_records), counts)
         offsets = np.cumsum(counts) - counts
-        status, start = self.status[record], self.start[record]
+        status, start = self.status[records], self.start[records]
         others: dict[int, Aligned] = {}
         for number, items in self.others.items():
             for index, item in enumerate(items, int(offsets[number])):
@@ -184,13 +184,13 @@ class _Draft:
                     status[index], start[index], others[index] = Status.OK, item.left.start, item
         return Alleles(
             n_records=self.block.n_records,
-            record=record,
-            number=np.arange(len(record)) - offsets[record],
+            record=records,
+            number=np.arange(len(records)) - offsets[records],
             status=status,
             start=start,
             contigs=tuple(self.names),
-            contig=self.contig[record],
-            _snv=self.snv[record],
+            contig=self.contig[records],
+            _snv=self.snv[records],
             _others=others,
         )
 
@@ -287,7 +287,8 @@ def judge_assembly(evidence: AssemblyEvidence, vcf: str, genome: Genome, max_mis
         known = ", ".join(list(genome.contigs)[:5])
         raise ReferenceMismatch(
             f"{vcf}: none of the contigs of its {seen.n_records:,} records is in {genome.path.name} (it has {known}"
-            f"{', ...' if len(genome.contigs) > 5 else ''}). Give the FASTA that the VCF was called on, or --contig-map."
+            f"{', ...' if len(genome.contigs) > 5 else ''}). Give the FASTA that the VCF was called on, or "
+            "--contig-map."
         )
     n, wrong = seen.n_compared, seen.n_mismatched
     if (n >= 50 and 100 * wrong > max_mismatch_percent * n) or (n >= 5 and wrong == n):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
@@ -80,15 +80,13 @@ class Results:
         with self._session:
             return frame(model, ((item.block, item.alleles, item.scored[0]) for item in self._session))
 
-    def _results(self) -> Iterator[Result]:
+    def _results(self) -> Generator[Result]:
         with self._session:
             for item in self._session:
                 yield from _results_of(item, self._session)
 
 
-def open_results(
-    vcf: str, fasta: str | None, model: str, genes: str | None, options: SessionOptions | None
-) -> Results:
+def open_results(vcf: str, fasta: str | None, model: str, genes: str | None, options: SessionOptions | None) -> Results:
     """Open a session for `varfm.score`; see there."""
     options = options or SessionOptions(vcf, fasta)
     if genes is not None:

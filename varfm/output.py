@@ -16,12 +16,12 @@ from varfm.io.header import with_lines, without_varfm
 from varfm.io.info import header_lines, info_texts
 from varfm.io.table import SUFFIXES as TABLE_SUFFIXES
 from varfm.io.table import TableWriter, open_table, table_path
-from varfm.io.writer import VcfWriter
+from varfm.io.writer import INDEX_SUFFIXES, VcfWriter
 from varfm.session import ScoredBlock, Session, count_alleles
 from varfm.variants import Status
 
 if TYPE_CHECKING:
-    from varfm.manifest import Manifest
+    from varfm.manifest import FileRecord, Manifest
 
 STDOUT = "-"
 
@@ -183,4 +183,53 @@ def _summary(session: Session) -> Summary:
 def _manifest(
     session: Session, options: OutputOptions, summary: Summary, started: datetime, tables: Sequence[TableWriter]
 ) -> Manifest:
-    raise NotImplementedError
+    from varfm.manifest import Counts, Manifest, ModelRecord, software_versions, utc_time
+
+    return Manifest(
+        versions=software_versions(__version__),
+        command=list(options.command),
+        inputs=_inputs(session),
+        models=[
+            ModelRecord(model.name, model.origin.weights_sha256, model.origin.published, dict(model.origin.options))
+            for model in session.models
+        ],
+        options=dict(run_options(session)),
+        plan=session.plan.as_dict(),
+        counts=Counts(summary.n_records, summary.n_alleles, _count_words(summary)),
+        outputs=_outputs(options, tables),
+        started=utc_time(started),
+        ended=utc_time(),
+        threads=session.plan.threads,
+        device=session.plan.device,
+    )
+
+
+def _count_words(summary: Summary) -> dict[str, dict[str, int]]:
+    return {
+        model: {status.name: counter[status] for status in sorted(counter)} for model, counter in summary.counts.items()
+    }
+
+
+def _inputs(session: Session) -> list[FileRecord]:
+    from varfm.manifest import describe_fasta, describe_file
+
+    given = session.options
+    records = [
+        describe_file("vcf", Path(given.vcf)),
+        describe_fasta(session.genome.path, session.genome.contigs),
+    ]
+    for role, path in (("genes", given.genes.path), ("contig_map", given.contig_map), ("regions", given.regions)):
+        if path and Path(path).is_file():
+            records.append(describe_file(role, Path(path)))
+    return records
+
+
+def _outputs(options: OutputOptions, tables: Sequence[TableWriter]) -> list[FileRecord]:
+    from varfm.manifest import describe_file
+
+    records = [describe_file("table", Path(table.path)) for table in tables]
+    if options.output == STDOUT or options.output.endswith(TABLE_SUFFIXES):
+        return records
+    records.append(describe_file("vcf", Path(options.output)))
+    index = [Path(options.output + suffix) for suffix in INDEX_SUFFIXES]
+    return records + [describe_file("index", path) for path in index if path.is_file()]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # torch takes more than a second to import; `varfm --help` mu
     from torch import Tensor
 
 Row = bytes
-"""One network input as bytes, hashable. For one-hot networks, the base codes 0-3 (A, C, G, T) and 4 (N) of the window."""
+"""One network input as bytes, hashable. For one-hot networks, the base codes of the window: 0-3 (A, C, G, T), 4 (N)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class Network(Protocol):
         """
 
     def forward(self, batch: Tensor) -> Tensor:
-        """Run the network on rows: (rows, row length) uint8 on its device -> (rows, ...) outputs. Traceable by `torch.fx`."""
+        """Run the network on rows, (rows, row length) uint8 on its device -> (rows, ...). Traceable by `torch.fx`."""
 
     def reduce(self, haplotype: Haplotype, outputs: Sequence[Tensor]) -> Tensor:
         """Turn the outputs of a haplotype's rows, in order, into its answer, in forward-strand orientation."""
@@ -185,8 +185,8 @@ class Scored:
 
     Attributes:
         status: (n_alleles,) uint8, `Status` numbers; never undecided.
-        site_allele: (n_sites,) int64, ascending: the allele each site belongs to. Alleles that are not scored have no site;
-            an allele has several sites only where scores belong to genes.
+        site_allele: (n_sites,) int64, ascending: the allele each site belongs to. Alleles that are not scored have no
+            site; an allele has several sites only where scores belong to genes.
         genes: (n_sites,) gene names, or None where scores do not belong to genes.
         scores: (n_sites, n_columns) float64.
         headline_site: (n_alleles,) int64, the site that INFO shows, -1 if none.

@@ -55,13 +55,13 @@ class Site(NamedTuple):
 
 
 class Haplotype(NamedTuple):
-    """The name of one sequence, which holds no bases: `ref[window.start:variant.start] + alt + ref[variant.end:window.end]`.
+    """The name of one sequence: `ref[window.start:variant.start] + alt + ref[variant.end:window.end]`. Holds no bases.
 
     Attributes:
         window: The span of reference that the sequence consumes, forward strand.
         variant: The allele it carries; None for the reference.
         strand: `-`: the sequence is reverse-complemented as a whole.
-        focus: The allele's span inside the sequence, in bases, on the sequence's own strand; None if the model reads all.
+        focus: The allele's span inside the sequence, in bases, on its own strand; None if the model reads all.
         partner: The other allele of the comparison, where the reading depends on it.
     """
 
@@ -138,7 +138,7 @@ def touches(variant: Variant, window: Window) -> bool:
 
 
 def tss_fixed(site: Site, length: int, index: int) -> Pair:
-    """Keep the TSS at `index` in both haplotypes: the flank that holds it is fixed, the far end gives or takes reference.
+    """Keep the TSS at `index` in both haplotypes: the flank that holds it is fixed, the far end gives or takes.
 
     A deletion that covers the TSS fixes the transcribed side. In a repeat that spans the TSS the allele is taken as far
     upstream as it goes, which is the same place whichever strand the genome is written on.

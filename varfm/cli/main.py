@@ -11,6 +11,7 @@ from types import FrameType
 from typing import NoReturn
 
 import rich_click as click
+from click.exceptions import Exit
 
 from varfm import __version__
 from varfm.cli.config import default_map
@@ -40,7 +41,7 @@ class LazyGroup(click.RichGroup):
         """Give a stand-in that can be listed."""
         if cmd_name not in COMMANDS:
             return None
-        return click.RichCommand(cmd_name, short_help=COMMANDS[cmd_name][1], help=COMMANDS[cmd_name][1])
+        return click.RichCommand(name=cmd_name, short_help=COMMANDS[cmd_name][1], help=COMMANDS[cmd_name][1])
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -79,7 +80,7 @@ def run(args: list[str] | None = None) -> int:
         status = varfm.main(args=args, prog_name="varfm", standalone_mode=False, default_map=default_map())
         sys.stdout.flush()
         return status if isinstance(status, int) else 0
-    except click.exceptions.Exit as error:
+    except Exit as error:
         return error.exit_code
     except click.ClickException as error:
         error.show()

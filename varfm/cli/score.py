@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import rich_click as click
 
@@ -18,8 +19,10 @@ if TYPE_CHECKING:
 
 NOT_ALL_SCORED = 1
 
+Command = TypeVar("Command", bound=Callable[..., Any])
 
-def _option(panel: str, *names: str, **settings: Any) -> Any:
+
+def _option(panel: str, *names: str, **settings: Any) -> Callable[[Command], Command]:
     """An option whose default may also come from `VARFM_<NAME>`."""
     variable = "VARFM_" + names[0].lstrip("-").upper().replace("-", "_")
     return click.option(*names, panel=panel, envvar=variable, **settings)
@@ -187,7 +190,7 @@ def _option(panel: str, *names: str, **settings: Any) -> Any:
     help=("Exit with status 1 if an allele was not scored; the output is complete all the same."),
 )
 @click.pass_context
-def score(ctx: click.Context, **_: object) -> int:
+def score(ctx: click.RichContext, /, **_: object) -> int:
     """Score the variants of VCF with DNA sequence models.
 
     Writes the input records, in order, with one INFO field per score. A variant

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Sequence
 
 import rich_click as click
 
@@ -45,7 +46,7 @@ def tracks(model: str, pattern: str | None) -> None:
         raise OptionError(f"PATTERN {pattern}: no track of {model} matches. Leave it out to see all.")
 
 
-def _show_table(rows: list[tuple[str, ...]]) -> None:
+def _show_table(rows: Sequence[tuple[str, ...]]) -> None:
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table

@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from varfm.errors import ModelError, OptionError
-from varfm.models.catalog import Checkpoint
 from varfm.protocols import Origin
-from varfm.weights import LocalWeights
+from varfm.weights import Checkpoint, LocalWeights
 
 Net = TypeVar("Net", bound=nn.Module)
 

@@ -17,13 +17,12 @@ from torch.nn import functional
 
 from varfm.encoding.onehot import onehot
 from varfm.models import ModelOptions, choose_tracks
-from varfm.models.catalog import Checkpoint
 from varfm.models.columns import COLUMNS, MPRA_TRACKS
 from varfm.models.loading import filled, keras_layers, origin, refuse
 from varfm.protocols import Model, Row
 from varfm.readers import read_tensors
 from varfm.scorers.tracks import TrackScore, TrackScorer
-from varfm.weights import LocalWeights
+from varfm.weights import Checkpoint, LocalWeights
 from varfm.windows import Haplotype
 
 LENGTH = 145

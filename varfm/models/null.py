@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from varfm.models import ModelOptions
-from varfm.models.catalog import Checkpoint
 from varfm.models.columns import COLUMNS
 from varfm.protocols import Model
 from varfm.scorers.position import PositionScorer
-from varfm.weights import LocalWeights
+from varfm.weights import Checkpoint, LocalWeights
 
 
 def build(checkpoint: Checkpoint, weights: LocalWeights, options: ModelOptions) -> Model:

@@ -18,13 +18,12 @@ from torch.nn import functional
 
 from varfm.encoding.onehot import onehot
 from varfm.models import ModelOptions
-from varfm.models.catalog import Checkpoint
 from varfm.models.columns import COLUMNS
 from varfm.models.loading import filled, keras_layers, origin, refuse, without_options
 from varfm.protocols import Model, Row
 from varfm.readers import read_tensors
 from varfm.scorers.expression import TssScorer
-from varfm.weights import LocalWeights
+from varfm.weights import Checkpoint, LocalWeights
 from varfm.windows import Haplotype
 
 LENGTH = 10_500

@@ -1,4 +1,4 @@
-"""The score of the `null` model: a number that depends on the place alone, so that pipelines can be tested at full speed."""
+"""The score of the `null` model: it depends on the place alone, so that pipelines can be tested at full speed."""
 
 from __future__ import annotations
 
