@@ -88,12 +88,6 @@ class ChunkReader:
             size -= len(piece)
         return b"".join(pieces)
 
-    def rest(self) -> bytes:
-        """Give what is left of the chunk at hand; call `at_end` first."""
-        rest = self._data[self._place :]
-        self._place = len(self._data)
-        return rest
-
     def skip(self, size: int) -> None:
         """Pass over the next bytes.
 
