@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pysam
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -295,3 +297,53 @@ def test_header_of_several_models_has_a_status_for_each() -> None:
 def test_two_models_with_equal_keys_are_refused() -> None:
     with pytest.raises(OptionError, match="VARFM_MINI_STATUS would be written 2 times"):
         header_lines([MINI, MINI], "1", [])
+
+
+def test_header_and_values_are_read_by_an_independent_parser(tmp_path: Path) -> None:
+    origin = Origin("ab", licence='CC "BY" \\ NC, <4.0>', options=(("indel-mode", "a,b=<c>"),))
+    scored = scored_of([OK, MISMATCH], [[0.5, -0.25]])
+    text = b"\n".join(
+        [
+            b"##fileformat=VCFv4.3\n##contig=<ID=1>",
+            *header_lines([replace(MINI, origin=origin)], "0.1.0", [("tss", "all")]),
+            b"#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO",
+            b"1\t5\t.\tA\tC,G\t.\t.\t" + info_texts(alleles_of([2]), [(MINI, scored)])[0] + b"\n",
+        ]
+    )
+    (tmp_path / "out.vcf").write_bytes(text)
+    with pysam.VariantFile(str(tmp_path / "out.vcf")) as file:
+        assert file.header.info["VARFM_MINI_CTCF"].number == "A"
+        assert [dict(record.info) for record in file] == [
+            {
+                "VARFM_STATUS": ("OK", "REF_MISMATCH"),
+                "VARFM_MINI_CTCF": (0.5, None),
+                "VARFM_MINI_PU1": (-0.25, None),
+            }
+        ]
+
+
+def one_by_one(
+    counts: Sequence[int], status: Sequence[Status], cells: Sequence[Sequence[float] | None]
+) -> Iterator[bytes]:
+    """Write what `info_texts` writes, record by record, with `format_float` alone."""
+    first = 0
+    for count in counts:
+        span = range(first, first + count)
+        first += count
+        entries = [b"VARFM_STATUS=" + b",".join(status[i].name.encode() for i in span)]
+        for number, key in enumerate((b"VARFM_MINI_CTCF", b"VARFM_MINI_PU1")):
+            texts = [b"." if (row := cells[i]) is None else format_float(row[number]) for i in span]
+            if any(text != b"." for text in texts):
+                entries.append(key + b"=" + b",".join(texts))
+        yield b";".join(entries)
+
+
+@given(st.data())
+def test_whole_blocks_are_written_as_their_records_one_by_one(data: st.DataObject) -> None:
+    counts = data.draw(st.lists(st.integers(1, 4), min_size=1, max_size=12))
+    n = sum(counts)
+    status = data.draw(st.lists(st.sampled_from(list(Status)), min_size=n, max_size=n))
+    row = st.lists(st.sampled_from([0.5, -0.0, 1e-7, math.nan, math.inf, 123456789.0]), min_size=2, max_size=2)
+    cells = [data.draw(row) if item.is_scored else None for item in status]
+    scored = scored_of(status, [item for item in cells if item is not None])
+    assert info_texts(alleles_of(counts), [(MINI, scored)]) == list(one_by_one(counts, status, cells))
