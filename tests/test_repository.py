@@ -8,10 +8,14 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from varfm import __version__, errors
-from varfm.variants import Status
+from varfm.genome import encode
+from varfm.normalise import normalise
+from varfm.variants import Status, Variant
+from varfm.windows import Gene, Haplotype, Site, left_fixed, right_fixed, tss_fixed
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "varfm"
@@ -22,7 +26,16 @@ LAYERS = (
     {"varfm.windows"},
     {"varfm.protocols"},
     # What knows one thing: a file format, a network's input, a comparison of answers.
-    {"varfm.bgzf", "varfm.https", "varfm.fasta", "varfm.io", "varfm.readers", "varfm.encoding", "varfm.scorers"},
+    {
+        "varfm.cache",
+        "varfm.bgzf",
+        "varfm.https",
+        "varfm.fasta",
+        "varfm.io",
+        "varfm.readers",
+        "varfm.encoding",
+        "varfm.scorers",
+    },
     {"varfm.plan", "varfm.pipeline", "varfm.download", "varfm.genome", "varfm.contigs", "varfm.annotation"},
     {"varfm.weights", "varfm.normalise", "varfm.genes", "varfm.regions"},
     {"varfm.models", "varfm.alleles"},
@@ -30,11 +43,13 @@ LAYERS = (
     {"varfm.io.info", "varfm.io.rows", "varfm.io.parquet", "varfm.io.table", "varfm.runner"},
     {"varfm.engine"},
     {"varfm.session", "varfm.manifest"},
-    {"varfm.output", "varfm.doctor"},
+    {"varfm.output", "varfm.doctor", "varfm.api"},
     {"varfm.cli"},
 )
 """From the bottom to the top. A module imports from its own layer and from those below; `varfm` itself
 stands above them all. Of the names that fit a module, the longest counts."""
+
+GENE = Gene("gene", "z", 7, "+", "gene")
 
 MAX_LINES = {"models": 500}
 N_LINES = 400
@@ -265,3 +280,20 @@ def test_links_between_documents_lead_somewhere() -> None:
         if name.endswith(".md"):
             for target in re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", text):
                 assert ((ROOT / name).parent / target).exists(), f"{name} links to {target}"
+
+
+def test_worked_examples_of_the_variant_rules_come_out_as_written() -> None:
+    contig = "ACGTTTTGCA"
+    left, right = normalise(Variant("z", 5, "TT", "T"), np.frombuffer(encode(contig), np.uint8))
+    assert (str(left), str(right)) == ("z:4 T>-", "z:7 T>-")
+    pairs = left_fixed(left, 7, 3), right_fixed(right, 7, 3), tss_fixed(Site(left, right, GENE), 7, 4)
+    text = (ROOT / "docs" / "variants.md").read_text()
+    written = re.findall(r"^    (?:reference|alternate)    ([ACGT]+) ", text, re.MULTILINE)
+    assert [cut(haplotype, contig) for pair in pairs for haplotype in pair] == written
+
+
+def cut(haplotype: Haplotype, contig: str) -> str:
+    window, variant = haplotype.window, haplotype.variant
+    if variant is None:
+        return contig[window.start : window.end]
+    return contig[window.start : variant.start] + variant.alt + contig[variant.end : window.end]
