@@ -17,6 +17,7 @@ import pysam
 from pysam.utils import SamtoolsError
 
 from varfm.bgzf import BgzfText, PlainText, StaleIndex, Text
+from varfm.cache import cache_root
 from varfm.errors import DiskError, InputError
 from varfm.io.inflate import BGZF_EOF, is_bgzf
 
@@ -233,9 +234,7 @@ def _check_lines(record: Record, text: Text) -> None:
 
 def _cache_folder(path: Path, cache: Path | None) -> Path:
     if cache is None:
-        import platformdirs
-
-        cache = Path(os.environ.get("VARFM_CACHE") or platformdirs.user_cache_dir("varfm"))
+        cache = cache_root()
     state = path.stat()
     key = f"{os.path.realpath(path)}\0{state.st_size}\0{state.st_mtime_ns}"
     return cache / "fasta" / hashlib.sha256(os.fsencode(key)).hexdigest()[:32]

@@ -68,12 +68,16 @@ def make_plan(
     return Plan(
         device=str(resolved),
         precision="float32",
-        threads=threads
-        or len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)),
+        threads=threads or n_cpus(),
         batch_rows=rows,
         executor="full",
         torch=torch.__version__,
     )
+
+
+def n_cpus() -> int:
+    """Give the number of CPUs that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def resolve_device(name: str) -> torch.device:

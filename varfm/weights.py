@@ -12,6 +12,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Literal
 
+from varfm.cache import cache_root
 from varfm.download import RemoteFile, fetch, sha256_of
 from varfm.errors import DiskError, ModelError
 from varfm.https import Transport
@@ -122,12 +123,7 @@ def readable_size(n_bytes: int | None) -> str:
 
 def cache_folder(checkpoint: Checkpoint) -> Path:
     """Give the folder of a checkpoint in the cache, below VARFM_CACHE or the user's cache folder; it need not exist."""
-    chosen = os.environ.get("VARFM_CACHE")
-    if chosen:
-        return Path(chosen).expanduser() / "weights" / checkpoint.name
-    import platformdirs
-
-    return Path(platformdirs.user_cache_dir("varfm")) / "weights" / checkpoint.name
+    return cache_root() / "weights" / checkpoint.name
 
 
 def packaged_path(checkpoint: Checkpoint) -> Path:

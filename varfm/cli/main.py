@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import errno
 import importlib
+import logging
 import os
 import signal
 import sys
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import rich_click as click
 from click.exceptions import Exit
@@ -28,6 +29,10 @@ COMMANDS = {
 
 INTERNAL_ERROR = 70
 BROKEN_PIPE = 141
+
+
+class _ReaderGone(Exception):
+    """The reader of stdout went away."""
 
 
 class LazyGroup(click.RichGroup):
@@ -51,6 +56,13 @@ class LazyGroup(click.RichGroup):
         if name in COMMANDS:
             command = getattr(importlib.import_module(COMMANDS[name][0]), name)
         return name, command, rest
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; keep a closed pipe from click, which would end with status 1."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            raise _ReaderGone from error
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -76,6 +88,7 @@ def run(args: list[str] | None = None) -> int:
     Args:
         args: Without the program's name; None: those of the process.
     """
+    _log_to_stderr()
     try:
         status = varfm.main(args=args, prog_name="varfm", standalone_mode=False, default_map=default_map())
         sys.stdout.flush()
@@ -91,7 +104,7 @@ def run(args: list[str] | None = None) -> int:
         return _fail("stopped by Ctrl-C; nothing was left under the output's name.", 130)
     except _Terminated:
         return _fail("stopped by SIGTERM; nothing was left under the output's name.", 143)
-    except BrokenPipeError:
+    except (_ReaderGone, BrokenPipeError):
         _silence_stdout()
         return BROKEN_PIPE
     except Exception as error:
@@ -106,10 +119,29 @@ def _stop_on_sigterm(number: int, frame: FrameType | None) -> NoReturn:
     raise _Terminated
 
 
-def _fail(message: str, status: int) -> int:
+class _StderrHandler(logging.Handler):
+    """Writes warnings of the library as lines of the command; stderr is looked up each time, as tests replace it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        _say(f"{record.levelname.lower()}: {record.getMessage()}")
+
+
+def _log_to_stderr() -> None:
+    logger = logging.getLogger("varfm")
+    if not any(isinstance(handler, _StderrHandler) for handler in logger.handlers):
+        logger.addHandler(_StderrHandler(logging.WARNING))
+
+
+def _say(message: str) -> None:
     # A message may quote the input: no escape sequence of a VCF may reach the terminal.
-    safe = "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in message)
-    click.echo(f"varfm: error: {safe}".encode("utf-8", "backslashreplace"), err=True)
+    safe = "".join(
+        c if c.isprintable() or c == "\n" else c.encode("unicode_escape", "surrogatepass").decode() for c in message
+    )
+    click.echo(f"varfm: {safe}", err=True)
+
+
+def _fail(message: str, status: int) -> int:
+    _say(f"error: {message}")
     if status == VarfmError.exit_status or os.environ.get("VARFM_DEBUG") == "1":
         _trace()
     return status
