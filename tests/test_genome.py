@@ -94,10 +94,11 @@ def test_an_unknown_contig_is_an_error_that_names_it(toy: Genome) -> None:
 def test_contigs_beyond_the_bound_are_dropped_but_one_stays(tmp_path: Path) -> None:
     path = tmp_path / "a.fa"
     path.write_text(">a\nACGT\n>b\nACGT\n>c\nACGTA\n")
-    with Genome(path, tmp_path, max_bytes=8) as genome:
+    with Genome(path, tmp_path, max_bytes=9) as genome:
         a, b = genome.codes("a"), genome.codes("b")
         assert genome.codes("a") is a
-        genome.codes("c")  # 5 + 4 bytes are too many for b, the oldest, and a
+        genome.codes("c")  # 5 + 4 + 4 bytes are too many: b, which was not used for the longest time, goes
+        assert genome.codes("a") is a
         assert genome.codes("b") is not b
         assert genome.codes("b").tolist() == [0, 1, 2, 3]
     with Genome(path, tmp_path, max_bytes=0) as genome:
@@ -370,6 +371,8 @@ WRONG_INDEXES = {
     "another order": "b\t2\t14\t2\t3\na\t6\t3\t4\t5\n",
     "another name": "c\t6\t3\t4\t5\nb\t2\t14\t2\t3\n",
     "shorter contig": "a\t5\t3\t4\t5\nb\t2\t14\t2\t3\n",
+    "longer contig": "a\t7\t3\t4\t5\nb\t2\t14\t2\t3\n",
+    "longer last contig": "a\t6\t3\t4\t5\nb\t3\t14\t3\t4\n",
     "longer lines": "a\t6\t3\t6\t7\nb\t2\t14\t2\t3\n",
     "shorter lines": "a\t6\t3\t3\t4\nb\t2\t14\t2\t3\n",
     "offset by one": "a\t6\t4\t4\t5\nb\t2\t14\t2\t3\n",

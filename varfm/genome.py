@@ -212,8 +212,7 @@ class Genome:
         if contig not in self.contigs:
             raise InputError(f"{self.path.name} has no contig {contig!r}. Name one of its contigs.")
         try:
-            letters: str = self._fasta.fetch(contig)
-            bases = letters.encode("ascii")
+            bases: bytes = self._fasta.fetch(contig).encode("ascii")
         except UnicodeError:
             raise InputError(
                 f"{self.path.name}: contig {contig} holds bytes that are no letters. {_WHAT_TO_DO}"
