@@ -38,7 +38,7 @@ class AtomicFile:
         self.path = os.path.realpath(path)
         self._force = force
         self.name = os.fspath(path)
-        self._check_free()
+        self.check_free()
         folder, name = os.path.split(self.path)
         if not os.path.isdir(folder):
             raise OptionError(f"{path}: the folder {folder} does not exist. Create it first.")
@@ -84,14 +84,15 @@ class AtomicFile:
             DiskError: If the disk refuses.
         """
         self.close()
-        self._check_free()
+        self.check_free()
         with disk_errors(self.name):
             _sync(self.temporary)
             os.replace(self.temporary, self.path)
         with contextlib.suppress(OSError):  # some file systems cannot sync a folder
             _sync(os.path.dirname(self.path))
 
-    def _check_free(self) -> None:
+    def check_free(self) -> None:
+        """Raise OptionError if the final path cannot be taken: a folder, a device, or a file without `force`."""
         if not os.path.lexists(self.path):
             return
         if os.path.isdir(self.path):

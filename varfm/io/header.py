@@ -118,29 +118,29 @@ def _length(text: str) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
 
 
-def check_first_line(name: str, line: bytes) -> None:
+def check_start(name: str, start: bytes) -> None:
     """Refuse what is plainly no VCF, in words that say what it is.
 
     Args:
         name: As errors call the file.
-        line: The first line of the file.
+        start: The first bytes of the text, some hundred.
 
     Raises:
         InputError: If the file is empty, HTML, FASTA, UTF-16, or begins without a header.
     """
-    if not line:
+    line = start.partition(b"\n")[0]
+    if not start:
         raise InputError(f"{name} is empty. A VCF begins with '##fileformat=VCF'.")
-    if line.startswith(b"#") and b"\0" not in line:
-        return
-    if line.lstrip().lower().startswith(_MARKUP):
+    if b"\0" in line:
+        raise InputError(f"{name}, line 1: NUL bytes, so no text in UTF-8. Convert UTF-16 with iconv.")
+    if start.lstrip().lower().startswith(_MARKUP):
         raise InputError(f"{name} is a web page (HTML or XML), not a VCF. Download the file itself.")
     if line.startswith(b">"):
         raise InputError(f"{name} is a FASTA file, not a VCF. Give the reference with -f, and a VCF here.")
-    if b"\0" in line:
-        raise InputError(f"{name}, line 1: NUL bytes, so no text in UTF-8. Convert UTF-16 with iconv.")
-    raise InputError(
-        f"{name}, line 1: {shown(line.rstrip())} where a header should begin. A VCF begins with '##fileformat=VCF'."
-    )
+    if not line.startswith(b"#"):
+        raise InputError(
+            f"{name}, line 1: {shown(line.rstrip())} where a header should begin. A VCF begins with '##fileformat=VCF'."
+        )
 
 
 def missing_columns_line(name: str, line_number: int, line: bytes) -> InputError:

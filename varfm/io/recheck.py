@@ -29,17 +29,36 @@ def count_records(path: str, shown: str) -> int:
         raise DiskError(f"{shown}: what was written does not come back from the disk: {error}") from error
 
 
+class RecordCount:
+    """Counts the records of a VCF whose text comes piece by piece."""
+
+    def __init__(self) -> None:
+        self._n_lines = 0
+        self._n_header = 0
+        self._in_header = True
+        self._last = b"\n"
+
+    @property
+    def n_records(self) -> int:
+        """Records so far; a last one without line end counts."""
+        return self._n_lines + (self._last != b"\n") - self._n_header
+
+    def add(self, data: bytes) -> None:
+        """Count further bytes."""
+        if not data:
+            return
+        self._n_lines += data.count(b"\n")
+        if self._in_header:
+            self._n_header += (self._last == b"\n" and data.startswith(b"#")) + data.count(b"\n#")
+            self._in_header = self._n_lines <= self._n_header
+        self._last = data[-1:]
+
+
 def _count_text(chunks: Iterable[bytes]) -> int:
-    n_lines = n_header = 0
-    last = b"\n"
-    in_header = True
+    count = RecordCount()
     for chunk in chunks:
-        n_lines += chunk.count(b"\n")
-        if in_header:
-            n_header += (last == b"\n" and chunk[:1] == b"#") + chunk.count(b"\n#")
-            in_header = n_lines <= n_header
-        last = chunk[-1:]
-    return n_lines + (last != b"\n") - n_header
+        count.add(chunk)
+    return count.n_records
 
 
 def _count_bcf(chunks: Iterable[bytes]) -> int:

@@ -10,7 +10,7 @@ from varfm.errors import InputError
 from varfm.io.block import Block
 from varfm.io.header import (
     VcfHeader,
-    check_first_line,
+    check_start,
     missing_columns_line,
     parse_header,
     with_lines,
@@ -92,6 +92,8 @@ class VcfReader:
         buffer = bytearray()
         start = searched = 0
         for chunk in self._chunks:
+            if not buffer:
+                check_start(self.name, chunk[:1000])
             buffer += chunk
             while end := buffer.find(b"\n", searched) + 1:
                 if self._is_last(lines, bytes(buffer[start:end])):
@@ -100,14 +102,16 @@ class VcfReader:
             searched = len(buffer)
             if searched > MAX_LINE_BYTES:
                 raise InputError(f"{self.name}: no #CHROM line in the first {MAX_LINE_BYTES >> 20} MiB. Is this a VCF?")
+        if not buffer:
+            check_start(self.name, b"")
         if self._is_last(lines, bytes(buffer[start:])):
             return lines, b""
         raise missing_columns_line(self.name, len(lines), lines[-1])
 
     def _is_last(self, lines: list[bytes], line: bytes) -> bool:
         """Add a line to the header, and tell whether the header ends with it."""
-        if not lines:
-            check_first_line(self.name, line)
+        if b"\0" in line:
+            raise InputError(f"{self.name}, line {len(lines) + 1:,}: NUL bytes. The file is damaged or no text.")
         if not line.startswith((b"##", b"#CHROM")):
             raise missing_columns_line(self.name, len(lines) + 1, line)
         lines.append(line)

@@ -13,6 +13,7 @@ from typing import BinaryIO, Protocol
 from varfm.errors import DiskError, OptionError
 from varfm.io.atomic import AtomicFile, disk_errors
 from varfm.io.deflate import BgzfWriter
+from varfm.io.recheck import RecordCount, count_records, make_index
 
 __all__ = ["AtomicFile", "BgzfWriter", "VcfWriter", "disk_errors"]
 
@@ -54,7 +55,7 @@ class VcfWriter:
         """
         self._shown = output
         self._atomic: AtomicFile | None = None
-        self._lines = _LineCount()
+        self._written = RecordCount()
         if output == STDOUT:
             self._sink: Sink = _PlainSink(sys.stdout.buffer)
             return
@@ -89,7 +90,7 @@ class VcfWriter:
             InputError: For BCF, if a record cannot be kept as it is.
             BrokenPipeError: If the reader of stdout went away.
         """
-        self._lines.add(data)
+        self._written.add(data)
         with disk_errors(self._shown):
             self._sink.write(data)
 
@@ -107,26 +108,24 @@ class VcfWriter:
         with disk_errors(self._shown):
             self._sink.close()
         if self._atomic is None:
-            self._check_count(n_records, self._lines.n_records)
+            self._check_count(n_records, self._written.n_records)
             return
         self._atomic.close()
-        from varfm.io.recheck import count_records, make_index
-
         self._check_count(n_records, count_records(self._atomic.temporary, self._shown))
         with disk_errors(self._shown):
             index = make_index(self._atomic.temporary) if _suffix_of(self._shown) != ".vcf" else None
             self._publish(index)
 
     def _publish(self, index: str | None) -> None:
-        """Rename output and index; an old index goes first, so that it never stands beside a new output."""
+        """Rename index and output, in this order, so that an output that is there has its index, and no old one."""
         assert self._atomic is not None
+        self._atomic.check_free()
         final = self._atomic.path
         for suffix in INDEX_SUFFIXES:
-            if os.path.isfile(final + suffix):
-                os.unlink(final + suffix)
-        self._atomic.commit()
+            _remove(final + suffix)
         if index is not None:
             os.replace(index, final + index.removeprefix(self._atomic.temporary))
+        self._atomic.commit()
 
     def _check_count(self, expected: int, found: int) -> None:
         if expected != found:
@@ -155,40 +154,6 @@ class _PlainSink:
 
     def abort(self) -> None:
         pass
-
-
-class _LineCount:
-    """Counts the records in text that is written piece by piece."""
-
-    def __init__(self) -> None:
-        self._n_lines = 0
-        self._n_header = 0
-        self._in_header = True
-        self._ends_open = False
-
-    @property
-    def n_records(self) -> int:
-        return self._n_lines - self._n_header + self._ends_open
-
-    def add(self, data: bytes) -> None:
-        """Count further bytes."""
-        if not data:
-            return
-        if self._in_header:
-            self._add_header(data)
-        self._n_lines += data.count(b"\n")
-        self._ends_open = not data.endswith(b"\n")
-
-    def _add_header(self, data: bytes) -> None:
-        if not self._ends_open and not data.startswith(b"#"):
-            self._in_header = False
-            return
-        # A header line is one whose start is `#`; the count is of such lines that begin here.
-        self._n_header += (not self._ends_open) + data.count(b"\n#")
-        last = data.rfind(b"\n", 0, len(data) - 1)
-        while last >= 0 and data[last + 1 : last + 2] != b"#":
-            self._in_header = False
-            last = -1
 
 
 def _sink_of(suffix: str, target: AtomicFile, contigs: Mapping[str, int | None]) -> Sink:
