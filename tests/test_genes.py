@@ -206,6 +206,11 @@ def test_a_gtf_with_exons_only_gives_transcripts_by_their_exons(tmp_path: Path) 
     assert sites(read(tmp_path, text)) == [("ABC", "chr1", 399, "-", "ENSG00000000001")]
 
 
+def test_gtf_values_may_stand_without_quotes(tmp_path: Path) -> None:
+    text = candidates().replace('"', "")
+    assert sites(read(tmp_path, text)) == sites(read(tmp_path, candidates()))
+
+
 def test_a_refseq_gtf_has_its_types_on_gene_lines(tmp_path: Path) -> None:
     text = gtf(
         ("gene", 101, 400, "+", 'gene_id "ABC"; transcript_id ""; gene "ABC"; gene_biotype "protein_coding";'),

@@ -10,7 +10,7 @@ from varfm.errors import InputError
 
 # `key "value"` or `key value`; a value in quotes may hold a semicolon.
 _GTF_ATTRIBUTE = re.compile(rb'(\w+)\s+(?:"([^"]*)"|([^";\s]+))')
-_GTF_TRANSCRIPT = re.compile(rb'(?:^|[;\s])transcript_id\s+"([^"]*)"')
+_GTF_TRANSCRIPT = re.compile(rb'(?:^|[;\s])transcript_id\s+(?:"([^"]*)"|([^";\s]+))')
 _GFF3_PARENT = re.compile(rb"(?:^|;)\s*Parent=([^;]*)")
 _GFF3_ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})")
 _ENSEMBL_VERSION = re.compile(r"^(ENS[A-Z]*\d{11})\.\d+")
@@ -153,9 +153,10 @@ def _add_gtf(annotation: Annotation, fields: list[bytes], number: int) -> None:
         match = _GTF_TRANSCRIPT.search(attributes)
         if match is None:
             raise ValueError
-        if not match[1]:
+        transcript_id = match[1] or match[2]
+        if not transcript_id:
             return
-        transcript = annotation.transcripts.get((fields[0], match[1]))
+        transcript = annotation.transcripts.get((fields[0], transcript_id))
         if transcript is None:
             transcript = _gtf_transcript(annotation, fields, number)
         _add_part(transcript, feature, *_span(fields))

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Protocol, Self
 
 _HEADER = struct.Struct("<4sIBBH2sHH")  # magic and flags, time, level, system, extra length, "BC", 2, block size - 1
+_N_RECENT = 4
 _MAGIC = b"\x1f\x8b\x08\x04"
 
 
@@ -77,6 +78,7 @@ class BgzfText(_File):
 
     def __init__(self, path: Path, gzi: Path) -> None:
         self._packed, self._unpacked = _read_gzi(gzi)
+        self._recent: dict[int, tuple[bytes, int]] = {}
         super().__init__(path)
         if self._packed[-1] >= self._n_bytes:
             self._file.close()
@@ -112,7 +114,14 @@ class BgzfText(_File):
         return b"".join(parts)[skip : skip + n_bytes]
 
     def _block(self, place: int) -> tuple[bytes, int]:
-        """Give a block's bytes and the place of the next one."""
+        """Give a block's bytes and the place of the next one; the last few are kept, since reads come in file order."""
+        if place not in self._recent:
+            if len(self._recent) >= _N_RECENT:
+                del self._recent[min(self._recent)]
+            self._recent[place] = self._unpack(place)
+        return self._recent[place]
+
+    def _unpack(self, place: int) -> tuple[bytes, int]:
         head = self._at(place, _HEADER.size)
         n_packed = _block_size(head)
         if n_packed is None:
