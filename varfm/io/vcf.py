@@ -67,7 +67,7 @@ class VcfReader:
         self._stream.close()
 
     def blocks(self, n_records: int = 4096) -> Iterator[Block]:
-        """Give the records, `n_records` at a time (fewer where they reach 32 MiB), the rest last. Can be called once.
+        """Give the records, `n_records` at a time (fewer where they reach 4 MiB), the rest last. Can be called once.
 
         Raises:
             InputError: If a record is malformed or the input is cut or damaged; blocks before it were given.
