@@ -117,20 +117,21 @@ def read_genes(
     lines = read_lines(path)
     head = list(islice(lines, 1000))
     source = _sniff(path, head)
-    lines = chain(head, lines)
     if source in ("gtf", "gff3"):
-        annotation = read_annotation(str(path), lines, source == "gff3")
+        annotation = read_annotation(str(path), chain(head, lines), source == "gff3")
         _check_assembly(path, annotation, contig_map, genome_lengths, assembly)
-        sites = _annotated_sites(path, annotation, choice)
+        sites: Iterable[_Tss] = _annotated_sites(path, annotation, choice)
     else:
-        sites = list((_bed_sites if source == "bed" else _expecto_sites)(path, lines, choice))
-    if not sites:
-        raise InputError(f"{path} has no gene of the types asked for ({_types(choice)}). Widen --gene-types.")
-    return GeneIndex(_placed(path, sites, contig_map, genome_lengths), source)
+        sites = (_bed_sites if source == "bed" else _expecto_sites)(path, chain(head, lines), choice)
+    return GeneIndex(_placed(path, _some_sites(path, sites, choice), contig_map, genome_lengths), source)
 
 
-def _types(choice: _Choice) -> str:
-    return "all" if choice.gene_types is None else ", ".join(sorted(choice.gene_types))
+def _some_sites(path: str | Path, sites: Iterable[_Tss], choice: _Choice) -> list[_Tss]:
+    found = list(sites)
+    if not found:
+        types = "all" if choice.gene_types is None else ", ".join(sorted(choice.gene_types))
+        raise InputError(f"{path} has no gene of the types asked for ({types}). Widen --gene-types.")
+    return found
 
 
 def _sniff(path: str | Path, head: Sequence[bytes]) -> Source:
