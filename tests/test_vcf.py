@@ -279,5 +279,5 @@ def test_records_before_a_bad_line_of_a_later_block_are_given(tmp_path: Path) ->
         records = reader.blocks(2)
         assert next(records).n_records == 2
         assert next(records).n_records == 2
-        with pytest.raises(InputError, match="line 7: 1 columns"):
+        with pytest.raises(InputError, match="line 7: 1 column where"):
             next(records)
