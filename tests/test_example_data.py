@@ -5,10 +5,19 @@ from __future__ import annotations
 import importlib.util
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
+from torch import Tensor
+
+from varfm.protocols import Column, Model, Row
+from varfm.scorers.tracks import TrackScore, TrackScorer
+from varfm.session import Session, SessionOptions
+from varfm.variants import Status
+from varfm.windows import Haplotype
 
 FOLDER = Path(__file__).parent.parent / "example_data"
 
@@ -30,6 +39,9 @@ NOT_SCORED = {
     ("no_contig", 0): "NO_CONTIG",
 }
 """Record name and number of the ALT to the status that a window of 99 bases with index 49 gives."""
+
+PADDED = {"tss_snv_1", "tss_snv_2", "tss_snv_3", "near_end"}
+"""Records whose window leaves the contig."""
 
 
 @pytest.fixture(scope="module")
@@ -116,10 +128,52 @@ def test_enough_alleles_match_for_the_assembly_to_be_accepted(
 
 
 def test_every_status_that_the_default_model_can_give_occurs() -> None:
-    from varfm.variants import Status
-
     never = {Status.UNSUPPORTED_KIND, Status.NO_GENE, Status.NAN, Status.PADDED, Status.OK}
     assert set(NOT_SCORED.values()) == {status.name for status in Status if status not in never}
+
+
+class CountG:
+    """Counts the G of a window: a network of the default model's size whose answer is known."""
+
+    length = 99
+
+    def rows(self, sequence: bytes, haplotype: Haplotype) -> list[Row]:
+        return [sequence]
+
+    def forward(self, batch: Tensor) -> Tensor:
+        return batch.eq(2).float().sum(1, keepdim=True)
+
+    def reduce(self, haplotype: Haplotype, outputs: Sequence[Tensor]) -> Tensor:
+        return outputs[0]
+
+
+@pytest.fixture
+def toy_model() -> Model:
+    column = Column("G", "Change of the number of G.", "bases", "alt - ref")
+    return Model("toy", CountG(), TrackScorer(99, 49, (TrackScore(column, (0,), "G"),), strands="forward"))
+
+
+def test_every_allele_gets_the_status_that_the_readme_tells(
+    toy_model: Model, records: list[list[str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("VARFM_CACHE", str(tmp_path))
+    monkeypatch.setattr("varfm.session.load_models", lambda options: [toy_model])
+    options = SessionOptions(vcf=str(FOLDER / "ntng1.vcf"), fasta=str(FOLDER / "ntng1.fa.gz"), models=("toy",))
+    found, scores = {}, {}
+    with Session(options) as session:
+        for _, alleles, (scored,) in session:
+            for index, (record, number) in enumerate(zip(alleles.record, alleles.number, strict=True)):
+                place = (records[record][2], int(number))
+                found[place] = Status(scored.status[index]).name
+                for site in np.flatnonzero(scored.site_allele == index):
+                    scores[place] = scored.scores[site, 0]
+    assert {place: status for place, status in found.items() if status not in {"OK", "PADDED"}} == NOT_SCORED
+    assert {name for (name, _), status in found.items() if status == "PADDED"} == PADDED
+    assert scores["poly_a_shorter_left", 0] == scores["poly_a_shorter_right", 0]
+    assert scores["alt_is_ref", 0] == 0
+    assert scores["ctcf_1_core", 0] == 0  # A>C
+    assert scores["tss_snv_3", 0] == 1  # C>G
+    assert scores["tss_snv_6", 0] == -1  # G>T
 
 
 def test_unscored_alleles_are_there_and_the_readme_counts_them(records: list[list[str]]) -> None:
