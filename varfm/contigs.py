@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from varfm.errors import InputError
+from varfm.errors import InputError, printable
 from varfm.io.lines import read_lines
 
 _MITOCHONDRION = ("chrM", "MT", "M", "chrMT")
@@ -92,7 +92,7 @@ class ContigMap:
         aliases = self.aliases
         if not aliases:
             return None
-        shown = ", ".join(f"{_printable(name)} = {_printable(contig)}" for name, contig in aliases[:_N_SHOWN])
+        shown = ", ".join(f"{printable(name)} = {printable(contig)}" for name, contig in aliases[:_N_SHOWN])
         more = f", ... ({len(aliases)} aliases)" if len(aliases) > _N_SHOWN else ""
         return f"contig names: {shown}{more}"
 
@@ -115,8 +115,8 @@ class ContigMap:
         for name, contig in self._table.items():
             if name != contig and name in self._contigs:
                 raise InputError(
-                    f"The contig map says {_printable(name)!r} is {_printable(contig)!r} of the FASTA, but "
-                    f"{_printable(name)!r} is a contig of the FASTA itself. Take that line out."
+                    f"The contig map says {printable(name)!r} is {printable(contig)!r} of the FASTA, but "
+                    f"{printable(name)!r} is a contig of the FASTA itself. Take that line out."
                 )
         if self._table and not any(contig in self._contigs for contig in self._table.values()):
             known = ", ".join(list(self._contigs)[:_N_SHOWN])
@@ -143,18 +143,13 @@ def read_contig_map(path: str | Path) -> dict[str, str]:
             continue
         if len(words) != 2 or not all(word.strip() for word in words):
             raise InputError(
-                f"{path}, line {number}: {_printable(line[:80])!r} has not two columns. "
+                f"{path}, line {number}: {printable(line[:80])!r} has not two columns. "
                 "Give the name in the VCF, a tab, and the name in the FASTA."
             )
         name, contig = words[0].strip(), words[1].strip()
         if table.setdefault(name, contig) != contig:
             raise InputError(
-                f"{path}, line {number}: {_printable(name)!r} means {_printable(contig)!r} here and "
-                f"{_printable(table[name])!r} before. Keep one of the lines."
+                f"{path}, line {number}: {printable(name)!r} means {printable(contig)!r} here and "
+                f"{printable(table[name])!r} before. Keep one of the lines."
             )
     return table
-
-
-def _printable(name: str) -> str:
-    """Escape what would break a line of text or cannot be encoded."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in name)

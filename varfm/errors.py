@@ -58,3 +58,8 @@ class DiskError(VarfmError):
     """Writing failed: no space, no permission, or the file came back different."""
 
     exit_status = 6
+
+
+def printable(text: str) -> str:
+    """Escape what is not printable, so that no escape sequence of an input reaches a terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)

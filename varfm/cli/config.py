@@ -12,6 +12,8 @@ from varfm.errors import OptionError
 
 Settings = dict[str, dict[str, object]]
 
+_MEND = "Mend or remove the file; VARFM_CONFIG names another one."
+
 
 def config_path() -> Path:
     """Give the path of the settings file, whether or not it is there; `VARFM_CONFIG` moves it."""
@@ -29,15 +31,18 @@ def default_map() -> Settings:
         device = "cpu"
 
     Raises:
-        OptionError: If the file is not TOML, or holds something else than tables of plain values.
+        OptionError: If the file is not TOML, or holds something else than tables of plain values, or is not where
+            `VARFM_CONFIG` says.
     """
     path = config_path()
     try:
         content = tomllib.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise OptionError(f"{path}: cannot be read as TOML: {error}. Mend or remove it.") from None
+    except OSError as error:
+        if not os.environ.get("VARFM_CONFIG") and _is_absent(path):
+            return {}
+        raise OptionError(f"{path}: the settings cannot be read: {error.strerror or error}. {_MEND}") from None
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise OptionError(f"{path}: the settings are not TOML: {error}. {_MEND}") from None
     settings: Settings = {}
     for command, table in content.items():
         if not isinstance(table, dict):
@@ -46,6 +51,11 @@ def default_map() -> Settings:
             )
         settings[command] = {name.replace("-", "_"): value for name, value in table.items()}
     return settings
+
+
+def _is_absent(path: Path) -> bool:
+    # A home that this user may not enter is another user's, as in a container that runs under any number.
+    return not path.exists() if os.access(path.parent, os.X_OK) else True
 
 
 def check_known(command: str, known: set[str], settings: Settings) -> None:

@@ -16,7 +16,7 @@ from click.exceptions import Exit
 
 from varfm import __version__
 from varfm.cli.config import default_map
-from varfm.errors import DiskError, VarfmError
+from varfm.errors import DiskError, VarfmError, printable
 
 COMMANDS = {
     "score": ("varfm.cli.score", "Score the variants of a VCF with DNA sequence models."),
@@ -134,9 +134,7 @@ def _log_to_stderr() -> None:
 
 def _say(message: str) -> None:
     # A message may quote the input: no escape sequence of a VCF may reach the terminal.
-    safe = "".join(
-        c if c.isprintable() or c == "\n" else c.encode("unicode_escape", "surrogatepass").decode() for c in message
-    )
+    safe = "\n".join(map(printable, message.split("\n")))
     click.echo(f"varfm: {safe}", err=True)
 
 

@@ -11,6 +11,7 @@ import rich_click as click
 
 from varfm.cli.config import check_known, default_map
 from varfm.cli.progress import Progress
+from varfm.errors import printable
 from varfm.models import ModelOptions
 from varfm.session import GeneOptions, Session, SessionOptions
 
@@ -246,7 +247,7 @@ def _session_options(chosen: dict[str, Any]) -> SessionOptions:
 def _notes(session: Session) -> list[str]:
     """What a user should know about how the input was understood."""
     notes = [
-        f"length conflict: {c.name} has {c.stated:,} bases in the VCF, {c.length:,} in the FASTA"
+        f"length conflict: {printable(c.name)} has {c.stated:,} bases in the VCF, {c.length:,} in the FASTA"
         for c in session.contigs.length_conflicts
     ]
     aliases = session.contigs.describe()
