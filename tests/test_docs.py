@@ -1,0 +1,43 @@
+"""The texts hold what the program does."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+
+from varfm.cli.main import COMMANDS, run
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_the_command_reference_is_what_the_commands_say() -> None:
+    spec = importlib.util.spec_from_file_location("make_cli", ROOT / "docs" / "make_cli.py")
+    assert spec and spec.loader
+    make_cli = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(make_cli)
+    text = (ROOT / "docs" / "cli.md").read_text("utf-8")
+    assert text == make_cli.reference(), "run: python docs/make_cli.py > docs/cli.md"
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS))
+def test_every_option_of_the_reference_stands_in_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (ROOT / "docs" / "cli.md").read_text("utf-8")
+    section = re.search(rf"## varfm {command}\n(.*?)(?=\n## |\Z)", text, re.S)
+    assert section
+    assert run([command, "--help"]) == 0
+    shown = capsys.readouterr().out
+    for option in re.findall(r"^\| `(--[a-z-]+)`", section[1], re.M):
+        assert option in shown
+
+
+def test_links_between_the_texts_lead_somewhere() -> None:
+    for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text("utf-8")):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_readme_fits_on_a_page() -> None:
+    assert len((ROOT / "README.md").read_text("utf-8").splitlines()) <= 60
