@@ -31,6 +31,9 @@ _SAME_ASSEMBLY = {
     "hg19": "grch37", "b37": "grch37", "hs37": "grch37", "hs37d5": "grch37", "hg38": "grch38", "hs38": "grch38",
     "b38": "grch38", "mm10": "grcm38", "mm39": "grcm39", "hs1": "t2t-chm13v2.0",
 }  # fmt: skip
+_SPECIES = {
+    "grch37": "human", "grch38": "human", "t2t-chm13v2.0": "human", "grcm38": "mouse", "grcm39": "mouse",
+}  # fmt: skip
 
 
 class _Tss(NamedTuple):
@@ -92,6 +95,7 @@ def read_genes(
     gene_types: Sequence[str] | None = PROTEIN_CODING,
     tss: TssChoice = "representative",
     assembly: str | None = None,
+    model_assembly: str | None = None,
 ) -> GeneIndex:
     """Read a gene annotation; its content, not its name, tells the format.
 
@@ -105,7 +109,8 @@ def read_genes(
         genome_lengths: Names and lengths of the FASTA.
         gene_types: Types to keep; None for all. BED has none.
         tss: `all` gives every distinct site of the kept genes.
-        assembly: Of the model or the VCF; None if not known.
+        assembly: Of the VCF; None if not known.
+        model_assembly: The one whose sequence trained the model; another assembly of the same species will do.
 
     Returns:
         The genes on contigs of the FASTA; how many are elsewhere is logged.
@@ -119,6 +124,7 @@ def read_genes(
     source = _sniff(path, head)
     if source in ("gtf", "gff3"):
         annotation = read_annotation(str(path), chain(head, lines), source == "gff3")
+        _check_species(path, annotation.assembly, model_assembly)
         _check_assembly(path, annotation, contig_map, genome_lengths, assembly)
         sites: Iterable[_Tss] = _annotated_sites(path, annotation, choice)
     else:
@@ -161,6 +167,15 @@ def same_assembly(one: str, other: str) -> bool:
 def _normalised(assembly: str) -> str:
     name = re.sub(r"\.p\d+$", "", assembly.strip().lower())
     return _SAME_ASSEMBLY.get(name, name)
+
+
+def _check_species(path: str | Path, stated: str | None, model_assembly: str | None) -> None:
+    of_file, of_model = (_SPECIES.get(_normalised(name)) if name else None for name in (stated, model_assembly))
+    if of_file and of_model and of_file != of_model:
+        raise InputError(
+            f"{path} was made for {stated}, a {of_file} assembly, but the model was trained on {of_model} sequence. "
+            f"Give a {of_model} annotation, FASTA and VCF, or the model for {of_file}."
+        )
 
 
 def _check_assembly(

@@ -71,13 +71,13 @@ class Summary:
         return all(self.n_scored(model) == self.n_alleles for model in self.counts)
 
 
-def write_scores(session: Session, options: OutputOptions, advance: Callable[[int, int], None]) -> Summary:
+def write_scores(session: Session, options: OutputOptions, advance: Callable[[int, float | None], None]) -> Summary:
     """Score everything and write it.
 
     Args:
         session: Open and not yet iterated.
         options: Where to.
-        advance: Told after each block how many records and alleles it had.
+        advance: Told after each block how many alleles it had, and the share of the input read so far.
 
     Returns:
         What was done; every allele is accounted for.
@@ -94,7 +94,7 @@ def write_scores(session: Session, options: OutputOptions, advance: Callable[[in
             vcf.write(_header(session))
         for item in session:
             _write_block(session, item, vcf, tables)
-            advance(item.block.n_records, len(item.alleles))
+            advance(len(item.alleles), session.reader.fraction)
         summary = _summary(session)
         for table in tables:
             table.finish()

@@ -34,7 +34,7 @@ _STDIN_RECORDS = 50_000  # what is read of a stream, at most, to judge the assem
 
 @dataclass(frozen=True, slots=True)
 class GeneOptions:
-    """Where genes come from and which of their start sites count."""
+    """Where genes come from and which of their start sites count; no gene types: all of them."""
 
     path: str | None = None
     gene_types: tuple[str, ...] = ("protein_coding",)
@@ -136,9 +136,10 @@ class Session:
             Path(genes.path),
             ContigMap(self.genome.contigs, table=self._contig_table),
             self.genome.contigs,
-            gene_types=genes.gene_types,
+            gene_types=genes.gene_types or None,
             tss=genes.tss,
-            assembly=assemblies.pop() if len(assemblies) == 1 else None,
+            assembly=self.reader.header.assembly,
+            model_assembly=assemblies.pop() if len(assemblies) == 1 else None,
         )
         self.gene_source = index.source
         return index

@@ -5,27 +5,29 @@ from __future__ import annotations
 import sys
 import time
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import rich_click as click
+
+if TYPE_CHECKING:  # imported only where a terminal shows it
+    from rich.progress import Progress as RichProgress
+    from rich.progress import TaskID
 
 LINE_SECONDS = 30.0
 
 
 class Progress:
-    """Counts alleles; shows rate and, where the total is known, the time left.
+    """Counts alleles; shows rate and, where the size of the input is known, the time left.
 
     Args:
-        total: Alleles or records to come; None: unknown.
         quiet: Show nothing.
     """
 
-    def __init__(self, total: int | None = None, *, quiet: bool = False) -> None:
-        self._total = total
+    def __init__(self, *, quiet: bool = False) -> None:
         self._done = 0
         self._started = self._shown = time.monotonic()
         self._quiet = quiet
-        self._bar = None if quiet or not sys.stderr.isatty() else _bar(total)
+        self._bar = None if quiet or not sys.stderr.isatty() else _bar()
 
     def __enter__(self) -> Self:
         """Start the bar."""
@@ -40,11 +42,18 @@ class Progress:
         if self._bar:
             self._bar[0].stop()
 
-    def advance(self, n_records: int, n_alleles: int) -> None:
-        """Count what was done."""
+    def advance(self, n_alleles: int, fraction: float | None) -> None:
+        """Count what was done.
+
+        Args:
+            n_alleles: More than before.
+            fraction: Of the input, read so far; None: unknown.
+        """
         self._done += n_alleles
         if self._bar:
-            self._bar[0].update(self._bar[1], advance=n_records, rate=f"{self._rate():,.0f} alleles/s")
+            bar, task = self._bar
+            text = f"{self._done:,} alleles, {self._rate():,.0f} alleles/s"
+            bar.update(task, completed=fraction or 0, total=1 if fraction else None, text=text)
         elif not self._quiet and time.monotonic() - self._shown >= LINE_SECONDS:
             self._shown = time.monotonic()
             click.echo(
@@ -61,19 +70,19 @@ class Progress:
         return self._done / max(self.seconds, 1e-9)
 
 
-def _bar(total: int | None):  # type: ignore[no-untyped-def]  # rich is imported only where a terminal shows it
+def _bar() -> tuple[RichProgress, TaskID]:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as RichProgress
 
     bar = RichProgress(
         TextColumn("scoring"),
         BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
+        TextColumn("{task.percentage:.0f} %  {task.fields[text]}"),
         TimeElapsedColumn(),
+        TextColumn("left"),
         TimeRemainingColumn(),
         console=Console(stderr=True),
         transient=True,
     )
-    return bar, bar.add_task("scoring", total=total, rate="")
+    return bar, bar.add_task("scoring", total=None, text="")

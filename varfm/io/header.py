@@ -29,6 +29,7 @@ class VcfHeader:
         n_columns: Number of columns of every record.
         newline: What ends a line: LF, or CR and LF.
         info_keys: Names that `##INFO` lines declare.
+        assembly: What `##contig` lines state as their assembly; None unless all that do agree.
     """
 
     lines: tuple[bytes, ...]
@@ -38,6 +39,7 @@ class VcfHeader:
     n_columns: int
     newline: bytes
     info_keys: frozenset[str]
+    assembly: str | None = None
 
 
 def text_of(value: bytes) -> str:
@@ -71,10 +73,12 @@ def parse_header(name: str, lines: Sequence[bytes]) -> VcfHeader:
     _check_columns(name, len(lines), columns)
     contigs: dict[str, int | None] = {}
     info_keys: set[str] = set()
+    assemblies: set[str] = set()
     reference = None
     for line in lines[:-1]:
         if line.startswith(b"##contig="):
             fields = _structured(line)
+            assemblies.add(fields.get("assembly", "").strip('"'))
             if "ID" in fields:
                 contigs.setdefault(fields["ID"], _length(fields.get("length", "")))
         elif line.startswith(b"##INFO="):
@@ -89,6 +93,7 @@ def parse_header(name: str, lines: Sequence[bytes]) -> VcfHeader:
         n_columns=len(columns),
         newline=newline,
         info_keys=frozenset(info_keys - {""}),
+        assembly=stated.pop() if len(stated := assemblies - {""}) == 1 else None,
     )
 
 

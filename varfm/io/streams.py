@@ -43,6 +43,7 @@ class ByteStream:
         self.name = name
         self._file = file
         self._owns_file = owns_file
+        self.n_read = 0
         self._chunks = self._decompressed()
         try:
             self._first = self._first_chunk()
@@ -78,7 +79,9 @@ class ByteStream:
 
     def _read(self, size: int) -> bytes:
         try:
-            return self._file.read(size) or b""
+            data = self._file.read(size) or b""
+            self.n_read += len(data)
+            return data
         except OSError as error:
             raise InputError(f"{self.name}: reading failed: {error.strerror or error}.") from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from itertools import chain
 from types import TracebackType
@@ -40,6 +41,7 @@ class VcfReader:
         Raises:
             InputError: If the file cannot be read, is no VCF, or its header is malformed.
         """
+        self._source = source
         self._stream = open_stream(source)
         self.name = self._stream.name
         self.is_bcf = self._stream.is_bcf
@@ -65,6 +67,12 @@ class VcfReader:
         if chunks is not None:
             chunks.close()
         self._stream.close()
+
+    @property
+    def fraction(self) -> float | None:
+        """Share of the file's bytes, as stored, that were read so far; None where its size is not known."""
+        size = os.path.getsize(self._source) if os.path.isfile(self._source) else 0
+        return min(1.0, self._stream.n_read / size) if size else None
 
     def blocks(self, n_records: int = 4096) -> Iterator[Block]:
         """Give the records, `n_records` at a time (fewer where they reach 4 MiB), the rest last. Can be called once.
