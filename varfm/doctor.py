@@ -15,7 +15,7 @@ from varfm.cache import cache_root
 from varfm.weights import presence, readable_size
 
 EXTRAS = {"parquet": ("pyarrow",), "plot": ("matplotlib",), "lm": ("transformers",), "finetune": ("peft", "sklearn")}
-_PACKAGES = ("torch", "numpy", "pysam", "cyvcf2", "pyfaidx", "pandas", "h5py", "safetensors")
+_PACKAGES = ("torch", "numpy", "pysam", "pandas", "h5py", "safetensors", "rich-click")
 
 
 class Finding(NamedTuple):
