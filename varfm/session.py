@@ -109,8 +109,7 @@ class Session:
 
     def _open(self) -> None:
         options = self.options
-        if len(set(options.models)) < len(options.models):
-            raise OptionError(f"--model names a model twice: {', '.join(options.models)}. Name each once.")
+        _check_values(options)
         self.reader = self._stack.enter_context(VcfReader(options.vcf))
         _check_keys(self.reader, options)
         self.genome = self._stack.enter_context(Genome(find_fasta(options.fasta, self.reader)))
@@ -224,6 +223,13 @@ def _noted(blocks: Iterable[Block], head: list[Block]) -> Iterator[Block]:
         yield block
         if n_records >= _STDIN_RECORDS:
             return
+
+
+def _check_values(options: SessionOptions) -> None:
+    if len({name.lower() for name in options.models}) < len(options.models):
+        raise OptionError(f"--model names a model twice: {', '.join(options.models)}. Name each once.")
+    if not 0 <= options.max_ref_mismatch <= 100:  # not a number, too
+        raise OptionError(f"--max-ref-mismatch {options.max_ref_mismatch}: give a percentage from 0 to 100.")
 
 
 def _check_keys(reader: VcfReader, options: SessionOptions) -> None:

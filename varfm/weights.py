@@ -303,7 +303,7 @@ def _file_status(file: Path, expected: str | None) -> FileStatus:
     except OSError as error:
         if error.errno == errno.EIO:
             raise DiskError(f"{file}: the disk cannot read it ({error.strerror}).") from error
-        raise ModelError(f"{file}: cannot be read ({error.strerror}). Is it a file that you may read?") from error
+        raise ModelError(f"{file}: cannot be read ({error.strerror}). Give a file that you may read.") from error
     if expected is None:
         return FileStatus(file, "unknown", found)
     return FileStatus(file, "ok" if found == expected else "wrong", found)

@@ -59,13 +59,13 @@ def without_annotation(annotated: bytes) -> bytes:
 
 
 def info_values(annotated: bytes, key: bytes = b"VARFM_STATUS") -> list[list[str]]:
-    """Give the values of an INFO key, a list per record."""
+    """Give the values of an INFO key, a list per record, empty where the record lacks the key."""
     values = []
     for line in annotated.splitlines():
         if not line.startswith(b"#"):
             entries = line.split(b"\t")[7].split(b";")
-            [value] = [entry[len(key) + 1 :] for entry in entries if entry.startswith(key + b"=")]
-            values.append(value.decode().split(","))
+            found = [entry[len(key) + 1 :] for entry in entries if entry.startswith(key + b"=")]
+            values.append(b",".join(found).decode().split(",") if found else [])
     return values
 
 
