@@ -23,7 +23,7 @@ SHA256 = "68f7c3922ad55658f58cb1fc26555e60679d06fafb7ec32b2ab50b2ec51bbd1e"
 SHARED = ROOT.parent / "shared" / "data"
 TRAINING = ROOT / "training"
 
-# The most frequent base of each column of JASPAR MA0139.1, and a site with the core of PU.1, amid bases that match neither.
+# The most frequent base of each column of JASPAR MA0139.1, and a site with the core of PU.1; FLANK matches neither.
 CTCF_SITE = "TGGCCACCAGGGGGCGCTA"
 CTCF_SHUFFLED = "TGCGGCCAGGGGGCCACTA"  # the same dinucleotides in another order
 PU1_SITE = "AAAAAGAGGAAGTGA"
