@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from varfm.session import Session, SessionOptions
 from varfm.variants import Status
 from varfm.windows import Haplotype
 
+SOURCE = os.environ.get("VARFM_BCFTOOLS_SOURCE", "")
 FOLDER = Path(__file__).parent.parent / "example_data"
 
 NOT_SCORED = {
@@ -68,6 +70,14 @@ def records() -> list[list[str]]:
 
 def test_vcf_is_what_the_script_writes_for_the_committed_fasta(maker: ModuleType, sequences: dict[str, str]) -> None:
     assert maker.vcf_text(sequences) == (FOLDER / "ntng1.vcf").read_text()
+
+
+@pytest.mark.skipif(not SOURCE, reason="VARFM_BCFTOOLS_SOURCE does not name the source folder of bcftools")
+def test_script_makes_the_committed_files_from_their_source(maker: ModuleType, tmp_path: Path) -> None:
+    maker.main(Path(SOURCE) / "test" / "csq", tmp_path)
+    for name in ("ntng1.vcf", "ntng1.gff3"):
+        assert (tmp_path / name).read_bytes() == (FOLDER / name).read_bytes()
+    assert maker.read_fasta(tmp_path / "ntng1.fa.gz") == maker.read_fasta(FOLDER / "ntng1.fa.gz")
 
 
 def test_fasta_holds_the_two_pieces_and_nothing_but_bases(sequences: dict[str, str]) -> None:
