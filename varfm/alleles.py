@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from varfm.contigs import ContigMap
 from varfm.errors import ReferenceMismatch
-from varfm.genome import Genome
-from varfm.io.vcf import Block
+from varfm.genome import Genome, encode
+from varfm.io.block import ALT, ID, Block
 from varfm.normalise import normalise
 from varfm.variants import Status, Variant
 
@@ -115,17 +115,20 @@ class AlleleReader:
         for row in np.flatnonzero(inside & ~equal & (found == 4)):
             equal[row] = self._genome.matches(contig, int(starts[row]), _BASES[draft.snv[rows[row], 0]])
         draft.status[rows] = np.where(inside, np.where(equal, Status.OK, Status.REF_MISMATCH), Status.OUT_OF_CONTIG)
-        for record in first + np.flatnonzero(~draft.is_snv[first:last]):
-            draft.others[int(record)] = [self._judge(contig, codes, item) for item in draft.written(int(record))]
+        for record, written in draft.written(first, last):
+            draft.others[record] = [self._judge(contig, codes, item) for item in written]
 
     def _judge(self, contig: str, codes: NDArray[np.uint8], written: _Written) -> Status | Aligned:
         if written.status is not Status.OK:
             return written.status
-        if written.start < 0 or written.start + len(written.ref) > len(codes):
+        start, ref, alt, _ = written
+        end = start + len(ref)
+        if start < 0 or end > len(codes):
             return Status.OUT_OF_CONTIG
-        if not self._genome.matches(contig, written.start, written.ref):
+        # Equal codes need no search for ambiguity codes.
+        if codes[start:end].tobytes() != encode(ref) and not self._genome.matches(contig, start, ref):
             return Status.REF_MISMATCH
-        return Aligned(*normalise(Variant(contig, written.start, written.ref, written.alt), codes))
+        return Aligned(*normalise(Variant(contig, start, ref, alt), codes))
 
 
 class _Written(NamedTuple):
@@ -156,17 +159,20 @@ class _Draft:
 
     def set_status(self, first: int, last: int, status: Status) -> None:
         self.status[first:last] = status
-        for record in first + np.flatnonzero(~self.is_snv[first:last]):
-            written = self.written(int(record))
-            self.others[int(record)] = [status if item.status is Status.OK else item.status for item in written]
+        for record, written in self.written(first, last):
+            self.others[record] = [status if item.status is Status.OK else item.status for item in written]
 
-    def written(self, record: int) -> list[_Written]:
-        ref = self.block.field(record, 3).decode("latin-1").upper()
-        start = int(self.start[record])
-        return [
-            _Written(start, ref, alt.upper(), classify(ref, alt))
-            for alt in self.block.field(record, 4).decode("latin-1").split(",")
-        ]
+    def written(self, first: int, last: int) -> Iterator[tuple[int, list[_Written]]]:
+        """Give what stands in the records of a run that are not SNVs."""
+        records = first + np.flatnonzero(~self.is_snv[first:last])
+        data = self.block.data
+        places = self.block.ends[records, ID : ALT + 1]  # where ID, REF and ALT end
+        for record, start, (id_end, ref_end, alt_end) in zip(
+            records.tolist(), self.start[records].tolist(), places.tolist(), strict=True
+        ):
+            ref = data[id_end + 1 : ref_end].decode("latin-1").upper()
+            alts = data[ref_end + 1 : alt_end].decode("latin-1").split(",")
+            yield record, [_Written(start, ref, alt.upper(), classify(ref, alt)) for alt in alts]
 
     def alleles(self) -> Alleles:
         counts = np.ones(self.block.n_records, np.int64)
@@ -205,6 +211,8 @@ def classify(ref: str, alt: str) -> Status:
     Returns:
         `OK`, or the first reason in the order of `Status` why it is not a sequence.
     """
+    if ref and alt and not ref.strip("ACGT") and not alt.strip("ACGTacgt"):
+        return Status.OK
     if alt == ".":
         return Status.NO_ALT
     if alt == "*":
@@ -213,9 +221,7 @@ def classify(ref: str, alt: str) -> Status:
         return Status.SYMBOLIC
     if "[" in alt or "]" in alt or (len(alt) > 1 and (alt[0] == "." or alt[-1] == ".")):
         return Status.BREAKEND
-    if not ref or not alt or ref.strip("ACGT") or alt.upper().strip("ACGT"):
-        return Status.NON_ACGT
-    return Status.OK
+    return Status.NON_ACGT
 
 
 def _raise_on_mismatch(block: Block, alleles: Alleles, genome: Genome) -> None:

@@ -9,7 +9,8 @@ from varfm.genome import encode
 from varfm.variants import Variant, trim
 
 _N = 4
-_STEP = 1024  # bases compared at once once the first few agree
+_NEAR = 8  # bases of the flank compared one by one; few indels move further
+_STEP = 1024  # bases compared at once beyond them
 
 
 def normalise(variant: Variant, codes: NDArray[np.uint8]) -> tuple[Variant, Variant]:
@@ -28,22 +29,23 @@ def normalise(variant: Variant, codes: NDArray[np.uint8]) -> tuple[Variant, Vari
     trimmed = trim(variant)
     if bool(trimmed.ref) == bool(trimmed.alt):
         return trimmed, trimmed
-    bases = np.frombuffer(encode(trimmed.ref or trimmed.alt), np.uint8)
+    bases = encode(trimmed.ref or trimmed.alt)
     n_left = _n_steps(codes[: trimmed.start][::-1], bases[::-1])
     n_right = _n_steps(codes[trimmed.end :], bases)
     return _moved(trimmed, -n_left), _moved(trimmed, n_right)
 
 
-def _n_steps(flank: NDArray[np.uint8], bases: NDArray[np.uint8]) -> int:
+def _n_steps(flank: NDArray[np.uint8], bases: bytes) -> int:
     """Count how far the flank, read away from the allele, repeats the allele's bases cyclically."""
     period = len(bases)
-    for step in range(min(8, len(flank))):
-        if flank[step] != bases[step % period] or flank[step] == _N:
+    near = flank[:_NEAR].tobytes()
+    for step, code in enumerate(near):
+        if code != bases[step % period] or code == _N:
             return step
-    done = min(8, len(flank))
+    done, cycle = len(near), np.frombuffer(bases, np.uint8)
     while done < len(flank):
         piece = flank[done : done + _STEP]
-        wanted = bases[(done + np.arange(len(piece))) % period]
+        wanted = cycle[(done + np.arange(len(piece))) % period]
         differs = np.flatnonzero((piece != wanted) | (piece == _N))
         if len(differs):
             return done + int(differs[0])
@@ -58,5 +60,5 @@ def _moved(variant: Variant, n_bases: int) -> Variant:
     bases = variant.ref or variant.alt
     turn = n_bases % len(bases)
     turned = bases[turn:] + bases[:turn]
-    start = variant.start + n_bases
-    return variant._replace(start=start, ref=turned) if variant.ref else variant._replace(start=start, alt=turned)
+    ref, alt = (turned, "") if variant.ref else ("", turned)
+    return Variant(variant.contig, variant.start + n_bases, ref, alt)

@@ -101,6 +101,8 @@ def trim(variant: Variant) -> Variant:
 
 
 def _n_shared(left: str, right: str) -> int:
+    if left[:1] != right[:1]:  # nearly always so on one side, and quickly found
+        return 0
     for index, (a, b) in enumerate(zip(left, right, strict=False)):
         if a != b:
             return index
