@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import settings
+
+# The machine's load must not fail a test.
+settings.register_profile("varfm", deadline=None, max_examples=60, print_blob=True)
+settings.load_profile("varfm")
 
 
 @pytest.fixture(params=["cpu", "cuda"])

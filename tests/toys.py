@@ -34,7 +34,7 @@ COMPLEMENT = str.maketrans("ACGTNacgtn", "TGCANtgcan")
 
 
 class PointNet(nn.Module):
-    """Sums integers over the window: answer 0, base value times square of the 1-based place; answer 1, the count of G."""
+    """Sums integers over the window: 0, base value times square of the 1-based place; 1, the count of G."""
 
     places: Tensor
     values: Tensor
