@@ -123,7 +123,7 @@ def promoter_records(ntng1: Piece) -> Iterator[Record]:
 
 def motif_records(ntng1: Piece) -> Iterator[Record]:
     """Change the middle of motifs of CTCF and PU.1, and for comparison a base 300 bases away."""
-    motifs = (("ctcf", "CCASYAGRKGGCRSY", "AGRKGG"), ("pu1", "RAAAGMGGAAGTG", "GGAA"))
+    motifs = (("ctcf", "RCCASYAGRKGGCRSY", "RKGGC"), ("pu1", "RAAAGMGGAAGTG", "GGAA"))
     for factor, consensus, core in motifs:
         for number, place in enumerate(ntng1.best_sites(consensus, core, 3), 1):
             yield ntng1.snv(f"{factor}_{number}_core", place)

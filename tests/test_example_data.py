@@ -181,7 +181,7 @@ def test_every_allele_gets_the_status_that_the_readme_tells(
     assert {name for (name, _), status in found.items() if status == "PADDED"} == PADDED
     assert scores["poly_a_shorter_left", 0] == scores["poly_a_shorter_right", 0]
     assert scores["alt_is_ref", 0] == 0
-    assert scores["ctcf_1_core", 0] == 0  # A>C
+    assert scores["ctcf_1_core", 0] == 1  # C>G
     assert scores["tss_snv_3", 0] == 1  # C>G
     assert scores["tss_snv_6", 0] == -1  # G>T
 
