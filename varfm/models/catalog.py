@@ -50,7 +50,7 @@ _CHECKPOINTS = (
         scores="difference of logits per factor",
         strands="both, answers averaged",
         packaged="models/data/mini.safetensors",
-        packaged_sha256=None,
+        packaged_sha256="68f7c3922ad55658f58cb1fc26555e60679d06fafb7ec32b2ab50b2ec51bbd1e",
     ),
     _xpresso(
         "human",

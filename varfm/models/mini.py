@@ -9,16 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 from varfm.encoding.onehot import onehot
-from varfm.protocols import Row
+from varfm.models import ModelOptions, choose_tracks
+from varfm.models.columns import COLUMNS
+from varfm.models.loading import filled, origin
+from varfm.protocols import Model, Row
+from varfm.readers import read_tensors
+from varfm.scorers.tracks import TrackScore, TrackScorer
+from varfm.weights import Checkpoint, LocalWeights
 from varfm.windows import Haplotype
 
 FACTORS = ("CTCF", "PU1")
 """What the two outputs are, in order."""
 
 LENGTH = 99
+INDEX = 49
 N_MOTIFS, N_PAIRS = 96, 64
 
 
@@ -62,3 +70,21 @@ class MiniNet(nn.Module):
     def reduce(self, haplotype: Haplotype, outputs: Sequence[Tensor]) -> Tensor:
         """Give the (2,) logits of the only row; they have no orientation to turn back."""
         return outputs[0]
+
+
+def build(checkpoint: Checkpoint, weights: LocalWeights, options: ModelOptions) -> Model:
+    """Load the packaged file, or another one of the same shapes.
+
+    Raises:
+        ModelError: If the file is not a `MiniNet`.
+        OptionError: If `--tracks` names an output that is not there.
+    """
+    with torch.device("meta"):
+        network = MiniNet()
+    chosen = choose_tracks(checkpoint.name, FACTORS, options.tracks) or tuple(range(len(FACTORS)))
+    scores = tuple(TrackScore(COLUMNS[checkpoint.name][index], (index,), FACTORS[index]) for index in chosen)
+    strands, indel_mode = options.strands or "both", options.indel_mode or "anchor"
+    scorer = TrackScorer(LENGTH, INDEX, scores, strands, indel_mode)
+    details = (("window", str(LENGTH)), ("index", str(INDEX)), ("indels", indel_mode), ("strands", strands))
+    network = filled(network, read_tensors(weights.path), weights.path)
+    return Model(checkpoint.name, network, scorer, origin(checkpoint, weights, details), batch_rows=(256, 4096))
