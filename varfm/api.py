@@ -27,7 +27,7 @@ class Result:
         id: As the VCF has it.
         ref: As the VCF has it.
         alt: One ALT, as the VCF has it.
-        status: A status word of `docs/output.md`.
+        status: A status word of `docs/variants.md`.
         gene: Name of the gene that the scores belong to, or None.
         scores: Column name to score; empty where the allele was not scored; NaN where a single value is missing.
     """
