@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -12,11 +13,13 @@ from typing import TYPE_CHECKING
 
 from varfm import __version__
 from varfm.errors import OptionError, VarfmError
+from varfm.io.atomic import AtomicFile, disk_errors
 from varfm.io.header import with_lines, without_varfm
 from varfm.io.info import header_lines, info_texts
 from varfm.io.table import SUFFIXES as TABLE_SUFFIXES
 from varfm.io.table import TableWriter, open_table, table_path
 from varfm.io.writer import INDEX_SUFFIXES, VcfWriter
+from varfm.io.writer import SUFFIXES as VCF_SUFFIXES
 from varfm.session import ScoredBlock, Session, count_alleles
 from varfm.variants import Status
 
@@ -89,7 +92,7 @@ def write_scores(session: Session, options: OutputOptions, advance: Callable[[in
     with ExitStack() as stack:
         vcf = _open_vcf(session, options, stack)
         tables = _open_tables(session, options, stack)
-        manifest_path = _manifest_path(options)
+        manifest = _open_manifest(options, tables, stack)
         if vcf:
             vcf.write(_header(session))
         for item in session:
@@ -100,14 +103,21 @@ def write_scores(session: Session, options: OutputOptions, advance: Callable[[in
             table.finish()
         if vcf:
             vcf.finish(session.n_records)
-        if manifest_path:
-            _manifest(session, options, summary, started, tables).write(manifest_path, force=True)
+        if manifest:
+            with disk_errors(manifest.name):
+                manifest.file.write(_manifest(session, options, summary, started, tables).to_json())
+            manifest.commit()
     return summary
 
 
 def _open_vcf(session: Session, options: OutputOptions, stack: ExitStack) -> VcfWriter | None:
     if options.output.endswith(TABLE_SUFFIXES):
         return None
+    if options.output != STDOUT and not options.output.endswith(VCF_SUFFIXES):
+        raise OptionError(
+            f"{options.output}: the suffix names no format known here. "
+            f"Use {', '.join(VCF_SUFFIXES + TABLE_SUFFIXES)}, or - for VCF on stdout."
+        )
     writer = VcfWriter(options.output, force=options.force, contigs=_contig_lengths(session))
     return stack.enter_context(writer)
 
@@ -138,10 +148,15 @@ def _open_tables(session: Session, options: OutputOptions, stack: ExitStack) -> 
     return writers
 
 
-def _manifest_path(options: OutputOptions) -> Path | None:
-    if options.manifest:
-        return Path(options.manifest)
-    return None if options.output == STDOUT else Path(f"{options.output}.varfm.json")
+def _open_manifest(options: OutputOptions, tables: Sequence[TableWriter], stack: ExitStack) -> AtomicFile | None:
+    """Begin the manifest; the one beside an output belongs to it and is replaced with it."""
+    if options.manifest is None and options.output == STDOUT:
+        return None
+    path = options.manifest or f"{options.output}.varfm.json"
+    others = [options.output, *(str(table.path) for table in tables)]
+    if os.path.realpath(path) in map(os.path.realpath, others):
+        raise OptionError(f"--manifest {path} is another output's name. Give it a name of its own.")
+    return stack.enter_context(AtomicFile(path, options.force or options.manifest is None))
 
 
 def _header(session: Session) -> bytes:

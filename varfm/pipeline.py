@@ -11,6 +11,7 @@ from typing import TypeVar
 Item = TypeVar("Item")
 
 _POLL_SECONDS = 0.2
+_PATIENCE_SECONDS = 1.0
 
 
 class _End:
@@ -25,7 +26,8 @@ def read_ahead(source: Iterator[Item], depth: int = 3) -> Iterator[Iterator[Item
     """Run an iterator in a background thread, at most `depth` items ahead.
 
     Errors of the source are raised where the items are taken. Leaving the context stops the thread, also in the
-    middle, and waits for it, so that nothing reads a file that was closed.
+    middle, and waits for it, so that nothing reads a file that was closed; but only for a second if it hangs in a pipe
+    whose writer is silent, for Ctrl-C must end the run.
 
     Args:
         source: Only the background thread may touch what it reads from, until the context is left.
@@ -62,7 +64,7 @@ def read_ahead(source: Iterator[Item], depth: int = 3) -> Iterator[Iterator[Item
         yield _taken(items)
     finally:
         stop.set()
-        thread.join()
+        thread.join(_PATIENCE_SECONDS)
 
 
 def _taken(items: queue.Queue[Item | _End]) -> Iterator[Item]:

@@ -78,12 +78,16 @@ class ByteStream:
             self._file.close()
 
     def _read(self, size: int) -> bytes:
+        pieces = []
         try:
-            data = self._file.read(size) or b""
-            self.n_read += len(data)
-            return data
+            while size > 0 and (piece := self._file.read(size)):  # a raw pipe gives what it has
+                pieces.append(piece)
+                size -= len(piece)
         except OSError as error:
-            raise InputError(f"{self.name}: reading failed: {error.strerror or error}.") from error
+            raise InputError(f"{self.name}: reading failed: {error.strerror or error}. Copy the file again.") from error
+        data = b"".join(pieces)
+        self.n_read += len(data)
+        return data
 
     def _decompressed(self) -> Iterator[bytes]:
         start = self._read(READ_BYTES)
@@ -122,7 +126,7 @@ def open_stream(source: str) -> ByteStream:
     try:
         if stat.S_ISDIR(os.stat(source).st_mode):
             raise InputError(f"{source} is a folder. Name a file in it.")
-        file = open(source, "rb")
+        file = open(source, "rb", buffering=0)  # a buffer has a lock: closing would wait for a read that hangs
     except FileNotFoundError:
         raise InputError(f"{source}: there is no such file.") from None
     except PermissionError:
@@ -135,4 +139,5 @@ def open_stream(source: str) -> ByteStream:
 def _stdin() -> BinaryIO:
     if sys.stdin is None or sys.stdin.closed:
         raise InputError("<stdin> is closed. Give the path of a file, or pipe the data in.")
-    return sys.stdin.buffer
+    raw: BinaryIO = getattr(sys.stdin.buffer, "raw", sys.stdin.buffer)  # without a lock, as above
+    return raw

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import contextlib
 from collections.abc import Iterator
 from itertools import chain
 from types import TracebackType
@@ -65,7 +66,8 @@ class VcfReader:
         """Close the file."""
         chunks = getattr(self, "_chunks", None)
         if chunks is not None:
-            chunks.close()
+            with contextlib.suppress(ValueError):  # raised where another thread hangs inside, in a silent pipe
+                chunks.close()
         self._stream.close()
 
     @property
