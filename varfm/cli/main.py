@@ -15,8 +15,8 @@ import rich_click as click
 from click.exceptions import Exit
 
 from varfm import __version__
-from varfm.cli.config import default_map
-from varfm.errors import DiskError, VarfmError, printable
+from varfm.cli.config import Settings, config_path, default_map
+from varfm.errors import DiskError, OptionError, VarfmError, printable
 
 COMMANDS = {
     "score": ("varfm.cli.score", "Score the variants of a VCF with DNA sequence models."),
@@ -90,7 +90,7 @@ def run(args: list[str] | None = None) -> int:
     """
     _log_to_stderr()
     try:
-        status = varfm.main(args=args, prog_name="varfm", standalone_mode=False, default_map=default_map())
+        status = varfm.main(args=args, prog_name="varfm", standalone_mode=False, default_map=_settings())
         sys.stdout.flush()
         return status if isinstance(status, int) else 0
     except Exit as error:
@@ -109,6 +109,14 @@ def run(args: list[str] | None = None) -> int:
         return BROKEN_PIPE
     except Exception as error:
         return _unexpected(error)
+
+
+def _settings() -> Settings:
+    settings = default_map()
+    unknown = sorted(settings.keys() - COMMANDS.keys())
+    if unknown:
+        raise OptionError(f"{config_path()}: [{unknown[0]}] is no command of varfm. Name one of {', '.join(COMMANDS)}.")
+    return settings
 
 
 class _Terminated(BaseException):
