@@ -128,9 +128,9 @@ def open_stream(source: str) -> ByteStream:
             raise InputError(f"{source} is a folder. Name a file in it.")
         file = open(source, "rb", buffering=0)  # a buffer has a lock: closing would wait for a read that hangs
     except FileNotFoundError:
-        raise InputError(f"{source}: there is no such file.") from None
+        raise InputError(f"{source}: there is no such file. Check the path.") from None
     except PermissionError:
-        raise InputError(f"{source}: no permission to read it.") from None
+        raise InputError(f"{source}: no permission to read it. Give a file that you may read.") from None
     except (OSError, ValueError) as error:
         raise InputError(f"{source}: cannot be opened: {getattr(error, 'strerror', None) or error}.") from error
     return ByteStream(source, file, owns_file=True)
