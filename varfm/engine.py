@@ -109,6 +109,9 @@ class Engine:
         """Find the allele's sites and put their rows into the wave, or note why it has none."""
         scorer = self.model.scorer
         left, right = aligned
+        if left.ref != left.alt and left.kind not in scorer.supports:
+            result.status[allele] = Status.UNSUPPORTED_KIND
+            return
         sites = scorer.sites(left, right, self._genes)
         if isinstance(sites, Status):
             result.status[allele] = sites
