@@ -94,6 +94,8 @@ def trim(variant: Variant) -> Variant:
     contig, start, ref, alt = variant
     if ref == alt:
         return Variant(contig, start, "", "")
+    if len(ref) == 1 == len(alt):
+        return variant
     n_suffix = _n_shared(ref[::-1], alt[::-1])
     ref, alt = ref[: len(ref) - n_suffix], alt[: len(alt) - n_suffix]
     n_prefix = _n_shared(ref, alt)
