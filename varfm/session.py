@@ -159,7 +159,7 @@ class Session:
         options = self.options
         quiet = AlleleReader(self.genome, self.contigs)
         blocks = self.reader.blocks(BLOCK_RECORDS)
-        if options.vcf == "-":
+        if not Path(options.vcf).is_file():  # stdin, or a pipe such as <(...) of a shell: it can be read only once
             head: list[Block] = []
             evidence = gather_evidence(comparable_blocks(_noted(blocks, head), quiet))
             blocks = chain(head, blocks)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import threading
 from pathlib import Path
 
 import pysam
@@ -523,3 +524,13 @@ def test_independent_reader_reads_what_was_written(varfm: Varfm) -> None:
 
 def test_record_of_one_word_is_counted_as_one_column(varfm: Varfm) -> None:
     assert "line 4: 1 column where at least 8" in varfm.refused(3, varfm.file("in.vcf", HEAD + b"junk\n"))
+
+
+def test_named_pipe_is_read_once_and_scores_like_the_file(varfm: Varfm) -> None:
+    pipe = varfm.folder / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_bytes, args=(GOOD,))
+    writer.start()
+    result = varfm.score(pipe)
+    writer.join()
+    assert (result.status, result.out) == (0, varfm.annotated(GOOD))
