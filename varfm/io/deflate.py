@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import os
-import zlib
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import BinaryIO
 
+import deflate
+
 from varfm.io.inflate import BGZF_EOF
 
 BLOCK_BYTES = 65_280
 LEVEL = 5
-"""With `STRATEGY`, the text of a VCF gets as small as at zlib's default of level 6, in two thirds of its time."""
-STRATEGY = zlib.Z_FILTERED
+"""Of libdeflate: the text of a VCF gets smaller than at zlib's default of level 6, in less than half of its time."""
 
 _HEADER = bytes.fromhex("1f8b08040000000000ff060042430200")  # a gzip member with the subfield BC, whose value follows
 _BLOCKS_PER_TASK = 4
-_RAW_DEFLATE = -15
 
 
 class BgzfWriter:
@@ -107,15 +106,14 @@ def compress_blocks(data: bytes) -> bytes:
 
 
 def _block(text: bytes) -> bytes:
-    deflater = zlib.compressobj(LEVEL, zlib.DEFLATED, _RAW_DEFLATE, strategy=STRATEGY)
-    body = deflater.compress(text) + deflater.flush()
+    body = deflate.deflate_compress(text, LEVEL)
     size = len(_HEADER) + 2 + len(body) + 8
     return b"".join(
         [
             _HEADER,
             (size - 1).to_bytes(2, "little"),
             body,
-            zlib.crc32(text).to_bytes(4, "little"),
+            deflate.crc32(text).to_bytes(4, "little"),
             len(text).to_bytes(4, "little"),
         ]
     )

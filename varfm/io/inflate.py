@@ -5,6 +5,8 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Iterator
 
+import deflate
+
 from varfm.errors import InputError
 
 Read = Callable[[int], bytes]
@@ -93,15 +95,19 @@ def _block_size(data: bytes, start: int) -> int | None:
     return None
 
 
-def _inflate_block(name: str, block: bytes, offset: int) -> bytes:
-    inflater = zlib.decompressobj(_AS_GZIP_MEMBER)
+def _inflate_block(name: str, block: bytes, offset: int) -> bytearray:
+    check, size = int.from_bytes(block[-8:-4], "little"), int.from_bytes(block[-4:], "little")
+    if size > _BGZF_MAX:  # so that a crafted block cannot fill the memory
+        raise _corrupt(name, offset, "it states more bytes than a block may hold")
     try:
-        # One byte more than a block may hold, so that a crafted block cannot fill the memory.
-        content = inflater.decompress(block, _BGZF_MAX + 1)
-    except zlib.error as error:
-        raise _corrupt(name, offset, error) from None
-    if not inflater.eof or inflater.unused_data or len(content) > _BGZF_MAX:
+        # One byte of room even for an empty block: with none, libdeflate's wrapper does not look at the data.
+        content = deflate.deflate_decompress(block[_header_end(block, 0) : -8], max(size, 1))
+    except deflate.DeflateError:
+        raise _corrupt(name, offset, "it cannot be decompressed to the stated size") from None
+    if len(content) != size:
         raise _corrupt(name, offset, "its size is not the stated one")
+    if deflate.crc32(content) != check:
+        raise _corrupt(name, offset, "its checksum is not the stated one")
     return content
 
 
