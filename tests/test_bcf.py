@@ -40,7 +40,8 @@ RECORDS = (
 def write(path: Path, text: bytes, contigs: dict[str, int | None] | None = None) -> None:
     with VcfWriter(str(path), force=False, contigs=contigs) as writer:
         writer.write(text)
-        writer.finish(text.count(b"\n") - text.count(b"\n#") - 1)
+        writer.seal(text.count(b"\n") - text.count(b"\n#") - 1)
+        writer.publish()
 
 
 def read(source: str) -> tuple[bytes, bytes]:

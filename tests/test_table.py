@@ -65,7 +65,8 @@ def write(path: Path, model: Model, *parts: tuple[Block, Any, Scored]) -> None:
     try:
         for part in parts:
             writer.write(*part)
-        writer.finish()
+        writer.seal()
+        writer.publish()
     finally:
         writer.discard()
 
@@ -234,7 +235,8 @@ def test_discarding_leaves_no_file(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize("name", ["out.tsv", "out.tsv.gz", "out.parquet"])
 def test_discarding_after_the_end_keeps_the_file(tmp_path: Path, name: str) -> None:
     writer = open_table(tmp_path / name, MINI, force=False)
-    writer.finish()
+    writer.seal()
+    writer.publish()
     writer.discard()
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
@@ -244,7 +246,9 @@ def test_an_existing_table_is_replaced_only_with_force(tmp_path: Path, name: str
     (tmp_path / name).write_bytes(b"old")
     with pytest.raises(OptionError, match="--force"):
         open_table(tmp_path / name, MINI, force=False)
-    open_table(tmp_path / name, MINI, force=True).finish()
+    writer = open_table(tmp_path / name, MINI, force=True)
+    writer.seal()
+    writer.publish()
     assert (tmp_path / name).read_bytes() != b"old"
 
 
@@ -254,7 +258,8 @@ def test_a_lost_row_is_found_before_the_file_gets_its_name(tmp_path: Path, name:
     writer.write(BLOCK, ALLELES, SCORED)
     writer._n_rows += 1
     with pytest.raises(DiskError, match="4 rows were read back where 5 were written"):
-        writer.finish()
+        writer.seal()
+        writer.publish()
     writer.discard()
     assert list(tmp_path.iterdir()) == []
 

@@ -30,7 +30,8 @@ def write(path: Path, *records: bytes, force: bool = False, n_records: int | Non
         writer.write(HEADER)
         for line in records:
             writer.write(line)
-        writer.finish(len(records) if n_records is None else n_records)
+        writer.seal(len(records) if n_records is None else n_records)
+        writer.publish()
 
 
 def compressed(text: bytes, cuts: list[int], threads: int = 2) -> bytes:
@@ -163,7 +164,8 @@ def test_a_file_that_appears_meanwhile_is_kept(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="exists"), AtomicFile(tmp_path / "t.tsv", force=False) as target:
         target.file.write(b"ours")
         (tmp_path / "t.tsv").write_text("theirs")
-        target.commit()
+        target.seal()
+        target.publish()
     assert (tmp_path / "t.tsv").read_text() == "theirs"
     assert [p.name for p in tmp_path.iterdir()] == ["t.tsv"]
 
@@ -203,7 +205,8 @@ def test_a_full_disk_is_a_disk_error(tmp_path: Path, suffix: str) -> None:
             os.dup2(full.fileno(), writer._atomic.file.fileno())  # type: ignore[union-attr]
         writer.write(HEADER)
         with pytest.raises(DiskError, match="No space left on device"):
-            writer.finish(0)
+            writer.seal(0)
+            writer.publish()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -227,7 +230,8 @@ def test_stdout_gets_text(monkeypatch: pytest.MonkeyPatch) -> None:
         writer.write(HEADER[:30])
         writer.write(HEADER[30:] + record(1, 5)[:4])
         writer.write(record(1, 5)[4:] + record(1, 6)[:-1])
-        writer.finish(2)
+        writer.seal(2)
+        writer.publish()
     assert out.getvalue() == HEADER + record(1, 5) + record(1, 6)[:-1]
 
 

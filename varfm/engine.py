@@ -5,20 +5,23 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from varfm.alleles import Aligned, Alleles
 from varfm.errors import OptionError
 from varfm.genome import Genome, reverse_complement
 from varfm.plan import Plan
 from varfm.protocols import GeneIndex, Model, Network, Row, Scored
-from varfm.runner import Runner
 from varfm.variants import Status
 from varfm.windows import Gene, Haplotype, Site
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from varfm.runner import Runner
 
 _N = b"\x04"
 _WAVE_BYTES = 64 * 2**20  # rows held at once, beside what the outputs take
@@ -75,7 +78,11 @@ class Engine:
         self.seconds = 0.0
         self._genome = genome
         self._genes = genes
-        self.runner = Runner(model, plan) if model.network is not None else None
+        self.runner: Runner | None = None
+        if model.network is not None:
+            from varfm.runner import Runner  # brings torch, which models without a network do not need
+
+            self.runner = Runner(model, plan)
 
     def score(self, alleles: Alleles) -> Scored:
         """Score the alleles of one block; every one of them gets a decided status."""
@@ -157,7 +164,6 @@ class Engine:
             sequences.append(sequence if haplotype.strand == "+" else reverse_complement(sequence))
         return sequences
 
-    @torch.inference_mode()
     def _run(self, wave: _Wave, result: _Result) -> None:
         if not wave.readings:
             return
@@ -170,7 +176,7 @@ class Engine:
                 for haplotype, rows in zip(reading.haplotypes, reading.rows, strict=True)
             ]
             scores = self.model.scorer.score(site, answers).cpu().numpy().astype(np.float64, copy=False)
-            if any(bool(torch.isnan(answer).any()) for answer in answers) or not np.isfinite(scores).any():
+            if any(bool(answer.isnan().any()) for answer in answers) or not np.isfinite(scores).any():
                 result.fail(allele)
             else:
                 result.add(allele, site.gene, scores)

@@ -128,7 +128,8 @@ class Manifest:
         with AtomicFile(path, force) as target:
             with disk_errors(str(path)):
                 target.file.write(self.to_json())
-            target.commit()
+            target.seal()
+            target.publish()
 
 
 def software_versions(varfm: str) -> dict[str, str]:

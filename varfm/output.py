@@ -6,7 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,8 +18,8 @@ from varfm.io.header import with_lines, without_varfm
 from varfm.io.info import header_lines, info_texts
 from varfm.io.table import SUFFIXES as TABLE_SUFFIXES
 from varfm.io.table import TableWriter, open_table, table_path
-from varfm.io.writer import INDEX_SUFFIXES, VcfWriter
 from varfm.io.writer import SUFFIXES as VCF_SUFFIXES
+from varfm.io.writer import VcfWriter
 from varfm.session import ScoredBlock, Session, count_alleles
 from varfm.variants import Status
 
@@ -92,7 +92,7 @@ def write_scores(session: Session, options: OutputOptions, advance: Callable[[in
     with ExitStack() as stack:
         vcf = _open_vcf(session, options, stack)
         tables = _open_tables(session, options, stack)
-        manifest = _open_manifest(options, tables, stack)
+        manifest = _open_manifest(options, stack)
         if vcf:
             vcf.write(_header(session))
         for item in session:
@@ -100,24 +100,77 @@ def write_scores(session: Session, options: OutputOptions, advance: Callable[[in
             advance(len(item.alleles), session.reader.fraction)
         summary = _summary(session)
         for table in tables:
-            table.finish()
+            table.seal()
         if vcf:
-            vcf.finish(session.n_records)
+            vcf.seal(session.n_records)
         if manifest:
+            record = _manifest(session, options, summary, started, _outputs(vcf, tables))
             with disk_errors(manifest.name):
-                manifest.file.write(_manifest(session, options, summary, started, tables).to_json())
-            manifest.commit()
+                manifest.file.write(record.to_json())
+            manifest.seal()
+        for part in (*tables, vcf, manifest):  # everything is on the disk: only names are still to be given
+            if part:
+                part.publish()
     return summary
+
+
+def check_targets(options: OutputOptions, models: Sequence[str]) -> None:
+    """See to it that every output can be written, before any work.
+
+    Args:
+        options: Where a run is to write.
+        models: Names of its models, in order.
+
+    Raises:
+        OptionError: If a suffix is unknown, a file exists without `force`, a folder is missing, or two names are one.
+        DiskError: If a folder cannot be written.
+    """
+    _check_suffix(options)
+    target = _table(options)
+    outputs = [table_path(target, model, len(models)) for model in models] if target else []
+    if options.output != STDOUT and not options.output.endswith(TABLE_SUFFIXES):
+        outputs.append(Path(options.output))
+    for path in outputs:
+        AtomicFile(path, options.force).discard()
+    manifest = _manifest_path(options)
+    if manifest:
+        if os.path.realpath(manifest) in [os.path.realpath(str(path)) for path in (options.output, *outputs)]:
+            raise OptionError(f"--manifest {manifest} is another output's name. Give it a name of its own.")
+        AtomicFile(manifest, _may_replace_manifest(options)).discard()
+
+
+def _check_suffix(options: OutputOptions) -> None:
+    is_table = options.output.endswith(TABLE_SUFFIXES)
+    if options.output != STDOUT and not is_table and not options.output.endswith(VCF_SUFFIXES):
+        raise OptionError(
+            f"{options.output}: the suffix names no format known here. "
+            f"Use {', '.join(VCF_SUFFIXES + TABLE_SUFFIXES)}, or - for VCF on stdout."
+        )
+    if is_table and options.table:
+        raise OptionError(
+            f"--output {options.output} is a table already; leave out --table, or give a VCF as --output."
+        )
+
+
+def _table(options: OutputOptions) -> Path | None:
+    target = options.output if options.output.endswith(TABLE_SUFFIXES) else options.table
+    return Path(target) if target else None
+
+
+def _manifest_path(options: OutputOptions) -> Path | None:
+    if options.manifest is None and options.output == STDOUT:
+        return None
+    return Path(options.manifest or f"{options.output}.varfm.json")
+
+
+def _may_replace_manifest(options: OutputOptions) -> bool:
+    """The manifest beside an output belongs to it and is replaced with it."""
+    return options.force or options.manifest is None
 
 
 def _open_vcf(session: Session, options: OutputOptions, stack: ExitStack) -> VcfWriter | None:
     if options.output.endswith(TABLE_SUFFIXES):
         return None
-    if options.output != STDOUT and not options.output.endswith(VCF_SUFFIXES):
-        raise OptionError(
-            f"{options.output}: the suffix names no format known here. "
-            f"Use {', '.join(VCF_SUFFIXES + TABLE_SUFFIXES)}, or - for VCF on stdout."
-        )
     writer = VcfWriter(options.output, force=options.force, contigs=_contig_lengths(session))
     return stack.enter_context(writer)
 
@@ -131,32 +184,20 @@ def _contig_lengths(session: Session) -> dict[str, int | None]:
 
 
 def _open_tables(session: Session, options: OutputOptions, stack: ExitStack) -> list[TableWriter]:
-    is_table = options.output.endswith(TABLE_SUFFIXES)
-    if is_table and options.table:
-        raise OptionError(
-            f"--output {options.output} is a table already; leave out --table, or give a VCF as --output."
-        )
-    target = options.output if is_table else options.table
+    target = _table(options)
     if target is None:
         return []
     writers = []
     for model in session.models:
-        path = table_path(Path(target), model.name, len(session.models))
-        writer = open_table(path, model, force=options.force)
+        writer = open_table(table_path(target, model.name, len(session.models)), model, force=options.force)
         stack.callback(writer.discard)
         writers.append(writer)
     return writers
 
 
-def _open_manifest(options: OutputOptions, tables: Sequence[TableWriter], stack: ExitStack) -> AtomicFile | None:
-    """Begin the manifest; the one beside an output belongs to it and is replaced with it."""
-    if options.manifest is None and options.output == STDOUT:
-        return None
-    path = options.manifest or f"{options.output}.varfm.json"
-    others = [options.output, *(str(table.path) for table in tables)]
-    if os.path.realpath(path) in map(os.path.realpath, others):
-        raise OptionError(f"--manifest {path} is another output's name. Give it a name of its own.")
-    return stack.enter_context(AtomicFile(path, options.force or options.manifest is None))
+def _open_manifest(options: OutputOptions, stack: ExitStack) -> AtomicFile | None:
+    path = _manifest_path(options)
+    return stack.enter_context(AtomicFile(path, _may_replace_manifest(options))) if path else None
 
 
 def _header(session: Session) -> bytes:
@@ -196,7 +237,7 @@ def _summary(session: Session) -> Summary:
 
 
 def _manifest(
-    session: Session, options: OutputOptions, summary: Summary, started: datetime, tables: Sequence[TableWriter]
+    session: Session, options: OutputOptions, summary: Summary, started: datetime, outputs: list[FileRecord]
 ) -> Manifest:
     from varfm.manifest import Counts, Manifest, ModelRecord, software_versions, utc_time
 
@@ -209,14 +250,19 @@ def _manifest(
             for model in session.models
         ],
         options=dict(run_options(session)),
-        plan=session.plan.as_dict(),
+        plan={**session.plan.as_dict(), "halved": _halved(session)},
         counts=Counts(summary.n_records, summary.n_alleles, _count_words(summary)),
-        outputs=_outputs(options, tables),
+        outputs=outputs,
         started=utc_time(started),
         ended=utc_time(),
         threads=session.plan.threads,
         device=session.plan.device,
     )
+
+
+def _halved(session: Session) -> dict[str, int]:
+    """How often memory ran out during the run, so that a model went on with half the rows per batch."""
+    return {engine.model.name: engine.runner.halved for engine in session.engines if engine.runner}
 
 
 def _count_words(summary: Summary) -> dict[str, dict[str, int]]:
@@ -239,12 +285,9 @@ def _inputs(session: Session) -> list[FileRecord]:
     return records
 
 
-def _outputs(options: OutputOptions, tables: Sequence[TableWriter]) -> list[FileRecord]:
+def _outputs(vcf: VcfWriter | None, tables: Sequence[TableWriter]) -> list[FileRecord]:
+    """Describe what was sealed, under its final name."""
     from varfm.manifest import describe_file
 
-    records = [describe_file("table", Path(table.path)) for table in tables]
-    if options.output == STDOUT or options.output.endswith(TABLE_SUFFIXES):
-        return records
-    records.append(describe_file("vcf", Path(options.output)))
-    index = [Path(options.output + suffix) for suffix in INDEX_SUFFIXES]
-    return records + [describe_file("index", path) for path in index if path.is_file()]
+    parts = [("table", table.temporary, table.path) for table in tables] + (vcf.sealed if vcf else [])
+    return [replace(describe_file(role, temporary), path=str(final)) for role, temporary, final in parts]

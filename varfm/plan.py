@@ -7,10 +7,9 @@ the records, their duplicates or how a run is cut.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-
-import torch
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib import metadata
 
 from varfm.errors import DeviceError, OptionError
 from varfm.protocols import Model
@@ -40,6 +39,10 @@ class Plan:
         """Rows per forward pass of a model."""
         return dict(self.batch_rows)[model]
 
+    def with_rows(self, rows: Mapping[str, int]) -> Plan:
+        """The same plan with other rows per forward pass for some models."""
+        return replace(self, batch_rows=tuple((name, rows.get(name, n)) for name, n in self.batch_rows))
+
     def as_dict(self) -> dict[str, object]:
         """The plan as the manifest holds it."""
         return {**asdict(self), "batch_rows": dict(self.batch_rows)}
@@ -62,16 +65,18 @@ def make_plan(
     """
     if batch_size is not None and batch_size < 1:
         raise OptionError(f"--batch-size {batch_size}: give 1 or more, or leave it out for the model's own value.")
-    resolved = resolve_device(device)
-    on_gpu = resolved.type != "cpu"
+    # Models without a network need no device, and torch is slow to import.
+    has_network = any(model.network is not None for model in models)
+    resolved = resolve_device(device) if has_network or device not in ("auto", "cpu") else "cpu"
+    on_gpu = resolved != "cpu"
     rows = tuple((model.name, batch_size or model.batch_rows[on_gpu]) for model in models)
     return Plan(
-        device=str(resolved),
+        device=resolved,
         precision="float32",
         threads=threads or n_cpus(),
         batch_rows=rows,
         executor="full",
-        torch=torch.__version__,
+        torch=metadata.version("torch"),
     )
 
 
@@ -80,29 +85,33 @@ def n_cpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def resolve_device(name: str) -> torch.device:
+def resolve_device(name: str) -> str:
     """Turn the name of a device into one that is there; `auto` takes CUDA, then MPS, then the CPU.
 
     Raises:
         DeviceError: If the device is not there.
         OptionError: If the name is none of a device.
     """
+    import torch
+
     if name == "auto":
         if torch.cuda.is_available():
-            return torch.device("cuda:0")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+            return "cuda:0"
+        return "mps" if torch.backends.mps.is_available() else "cpu"
     kind, _, number = name.partition(":")
     if kind not in ("cpu", "cuda", "mps") or (number and not (kind == "cuda" and number.isdecimal())):
         raise OptionError(f"--device {name}: give auto, cpu, cuda, cuda:N or mps.")
     if kind == "cuda":
         _check_cuda(name, int(number or 0))
-        return torch.device("cuda", int(number or 0))
+        return f"cuda:{int(number or 0)}"
     if kind == "mps" and not torch.backends.mps.is_available():
         raise DeviceError("--device mps: torch finds no Apple GPU here. Use --device cpu.")
-    return torch.device(kind)
+    return kind
 
 
 def _check_cuda(name: str, number: int) -> None:
+    import torch
+
     if not torch.cuda.is_available():
         built = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "a build without CUDA"
         raise DeviceError(

@@ -16,6 +16,7 @@ from varfm.protocols import Model, Network, Row
 
 logger = logging.getLogger(__name__)
 
+_OUT_OF_MEMORY = ("can't allocate memory", "MPS backend out of memory")
 _KEPT_BYTES = 128 * 2**20  # rows and outputs kept for sites that come later
 
 
@@ -42,8 +43,21 @@ class Runner:
         self.halved = 0
         self._recent: OrderedDict[Row, Tensor] = OrderedDict()
         self._recent_bytes = 0
+        if self.device.type == "cpu":
+            torch.set_num_threads(plan.threads)
         if isinstance(self.network, torch.nn.Module):
             self.network.to(self.device).eval()
+
+    def probe(self) -> int:
+        """Run one batch of N, and give the rows per batch that the memory allows.
+
+        Raises:
+            DeviceError: If not even one row fits.
+        """
+        if self.network.length is not None:
+            self._compute([bytes((4,)) * self.network.length])
+        self.halved = 0
+        return self.batch_rows
 
     def outputs(self, rows: Iterable[Row]) -> dict[Row, Tensor]:
         """Give the output of each distinct row.
@@ -85,8 +99,7 @@ class Runner:
         return self.network.forward(torch.from_numpy(codes.copy()).to(self.device))[: len(rows)].clone()
 
     def _halve(self, error: RuntimeError) -> None:
-        is_memory = isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-        if not is_memory:
+        if not isinstance(error, torch.OutOfMemoryError) and not any(text in str(error) for text in _OUT_OF_MEMORY):
             raise error
         if self.batch_rows == 1:
             raise DeviceError(
@@ -106,7 +119,7 @@ class Runner:
             if row in self._recent:
                 self._recent.move_to_end(row)
             else:
-                self._recent[row] = output
+                self._recent[row] = output.clone()  # a view would keep the whole batch
                 self._recent_bytes += _size(row, output)
         while self._recent_bytes > _KEPT_BYTES:
             row, output = self._recent.popitem(last=False)

@@ -144,15 +144,15 @@ class Session:
         return index
 
     def _start_engines(self) -> tuple[Plan, list[Engine]]:
-        import torch
-
         from varfm.engine import Engine
         from varfm.plan import make_plan
 
         options = self.options
         plan = make_plan(self.models, device=options.device, batch_size=options.batch_size, threads=options.threads)
-        torch.set_num_threads(plan.threads)
-        return plan, [Engine(model, plan, self.genome, self.genes) for model in self.models]
+        engines = [Engine(model, plan, self.genome, self.genes) for model in self.models]
+        # What a first batch of nothing but N could not be run with is not planned with.
+        rows = {engine.model.name: engine.runner.probe() for engine in engines if engine.runner}
+        return plan.with_rows(rows), engines
 
     def _judged_blocks(self) -> Iterator[Block]:
         """Judge the assembly on the whole input's first comparable alleles, regions or not."""

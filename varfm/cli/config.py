@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 
+import click
 import platformdirs
 
 from varfm.errors import OptionError
@@ -58,14 +60,18 @@ def _is_absent(path: Path) -> bool:
     return not path.exists() if os.access(path.parent, os.X_OK) else True
 
 
-def check_known(command: str, known: set[str], settings: Settings) -> None:
-    """Refuse settings that no option of the command has.
+def check_known(name: str, command: click.Command, settings: Mapping[str, object]) -> None:
+    """Refuse settings that no option of the command, or no command of the group, has.
 
     Raises:
         OptionError: Naming the first unknown one.
     """
-    unknown = sorted(set(settings.get(command, {})) - known)
+    known = {str(parameter.name) for parameter in command.params}
+    if isinstance(command, click.Group):
+        known |= set(command.commands)
+    table = settings.get(name)
+    unknown = sorted(set(table) - known) if isinstance(table, dict) else []
     if unknown:
         raise OptionError(
-            f"{config_path()}: [{command}] {unknown[0]} is no option of varfm {command}. See: varfm {command} --help"
+            f"{config_path()}: [{name}] {unknown[0]} is no option of varfm {name}. See: varfm {name} --help"
         )

@@ -15,7 +15,7 @@ import rich_click as click
 from click.exceptions import Exit
 
 from varfm import __version__
-from varfm.cli.config import Settings, config_path, default_map
+from varfm.cli.config import Settings, check_known, config_path, default_map
 from varfm.errors import DiskError, OptionError, VarfmError, printable
 
 COMMANDS = {
@@ -55,6 +55,7 @@ class LazyGroup(click.RichGroup):
         name, command, rest = super().resolve_command(ctx, args)
         if name in COMMANDS:
             command = getattr(importlib.import_module(COMMANDS[name][0]), name)
+            check_known(name, command, ctx.default_map or {})
         return name, command, rest
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -90,7 +91,8 @@ def run(args: list[str] | None = None) -> int:
     """
     _log_to_stderr()
     try:
-        status = varfm.main(args=args, prog_name="varfm", standalone_mode=False, default_map=_settings())
+        typed = sys.argv[1:] if args is None else args
+        status = varfm.main(typed, "varfm", standalone_mode=False, default_map=_settings(), obj=tuple(typed))
         sys.stdout.flush()
         return status if isinstance(status, int) else 0
     except Exit as error:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import rich_click as click
 
-from varfm.cli.config import check_known, default_map
 from varfm.cli.progress import Progress
 from varfm.errors import printable
 from varfm.models import ModelOptions
@@ -202,13 +200,14 @@ def score(ctx: click.RichContext, /, **_: object) -> int:
 
         varfm score example_data/ntng1.vcf -f example_data/ntng1.fa.gz -o out.vcf
     """
-    from varfm.output import OutputOptions, write_scores
+    from varfm.output import OutputOptions, check_targets, write_scores
 
-    check_known("score", set(ctx.params), default_map())
     chosen = ctx.params
-    outputs = OutputOptions(chosen["output"], chosen["table"], chosen["manifest"], chosen["force"], tuple(sys.argv[1:]))
+    outputs = OutputOptions(chosen["output"], chosen["table"], chosen["manifest"], chosen["force"], ctx.obj or ())
     quiet = chosen["quiet"]
-    with Session(_session_options(chosen)) as session, Progress(quiet=quiet) as progress:
+    options = _session_options(chosen)
+    check_targets(outputs, options.models)
+    with Session(options) as session, Progress(quiet=quiet) as progress:
         summary = write_scores(session, outputs, progress.advance)
         notes = _notes(session)
     if not quiet:

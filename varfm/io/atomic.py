@@ -15,7 +15,7 @@ from varfm.errors import DiskError, OptionError
 class AtomicFile:
     """A file written under a temporary name in its own folder, and renamed when it is complete; a context manager.
 
-    Leaving the context without `commit` removes the temporary file.
+    Leaving the context without `publish` removes the temporary file.
 
     Attributes:
         name: The path as it was given, for errors.
@@ -61,7 +61,7 @@ class AtomicFile:
         self.discard()
 
     def discard(self) -> None:
-        """Close and remove the temporary file; nothing happens after `commit`."""
+        """Close and remove the temporary file; nothing happens after `publish`."""
         with contextlib.suppress(OSError):
             self.file.close()
         with contextlib.suppress(OSError):
@@ -76,8 +76,8 @@ class AtomicFile:
         with disk_errors(self.name):
             self.file.close()
 
-    def commit(self) -> None:
-        """Close the temporary file, bring it onto the disk and give it its final name.
+    def seal(self) -> None:
+        """Close the temporary file and bring it onto the disk; nothing can fail any more but the renaming.
 
         Raises:
             OptionError: If another program made the file meanwhile, and `force` is False.
@@ -87,6 +87,14 @@ class AtomicFile:
         self.check_free()
         with disk_errors(self.name):
             _sync(self.temporary)
+
+    def publish(self) -> None:
+        """Give a sealed file its final name.
+
+        Raises:
+            DiskError: If the disk refuses.
+        """
+        with disk_errors(self.name):
             os.replace(self.temporary, self.path)
         with contextlib.suppress(OSError):  # some file systems cannot sync a folder
             _sync(os.path.dirname(self.path))
@@ -118,9 +126,9 @@ def disk_errors(shown: str) -> Iterator[None]:
     except BrokenPipeError:
         raise
     except OSError as error:
+        left = "What came out is not complete" if shown == "<stdout>" else "Nothing was left behind"
         raise DiskError(
-            f"{shown}: writing failed: {error.strerror or error}. "
-            "Nothing was left behind: make room, or write elsewhere."
+            f"{shown}: writing failed: {error.strerror or error}. {left}: make room, or write elsewhere."
         ) from error
 
 

@@ -34,8 +34,13 @@ class CountedFile:
         """Turn failures of the disk into `DiskError`, naming the file."""
         return disk_errors(self._shown)
 
-    def finish(self, n_rows: int, count: Callable[[str], int]) -> None:
-        """Close the file, count its rows, and give it its name.
+    @property
+    def temporary(self) -> Path:
+        """Where the file lies until it is published."""
+        return Path(self._target.temporary)
+
+    def seal(self, n_rows: int, count: Callable[[str], int]) -> None:
+        """Close the file and count its rows.
 
         Args:
             n_rows: How many were written.
@@ -52,8 +57,12 @@ class CountedFile:
                 f"{self._shown}: {n_found:,} rows were read back where {n_rows:,} were written. "
                 "The disk or file system is not reliable: write elsewhere."
             )
-        self._target.commit()
+        self._target.seal()
+
+    def publish(self) -> None:
+        """Give a sealed file its name."""
+        self._target.publish()
 
     def discard(self) -> None:
-        """Remove what was written; nothing happens after `finish`."""
+        """Remove what was written; nothing happens after `publish`."""
         self._target.discard()

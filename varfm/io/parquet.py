@@ -82,8 +82,8 @@ class ParquetWriter:
                     self._write_group()
         self._n_rows += len(place)
 
-    def finish(self) -> None:
-        """Close the file, read its row count again, and give it its name.
+    def seal(self) -> None:
+        """Close the file and read its row count again.
 
         Raises:
             DiskError: If the disk fails, or the file holds another number of rows than were written.
@@ -92,10 +92,19 @@ class ParquetWriter:
             if self._n_waiting:
                 self._write_group()
             self._out.close()
-        self._target.finish(self._n_rows, lambda path: int(_pyarrow_parquet().read_metadata(path).num_rows))
+        self._target.seal(self._n_rows, lambda path: int(_pyarrow_parquet().read_metadata(path).num_rows))
+
+    @property
+    def temporary(self) -> Path:
+        """Where the table lies until it is published."""
+        return self._target.temporary
+
+    def publish(self) -> None:
+        """Give a sealed table its name."""
+        self._target.publish()
 
     def discard(self) -> None:
-        """Remove what was written; nothing happens after `finish`."""
+        """Remove what was written; nothing happens after `publish`."""
         with contextlib.suppress(OSError, ValueError):  # pyarrow would close it later, when the file is gone
             self._out.close()
         self._target.discard()

@@ -36,7 +36,7 @@ _UNSAFE_NAME = re.compile(r"[\x00-\x1f\x7f]")
 
 
 class TableWriter(Protocol):
-    """Writes the table of one model. Nothing has the final name before `finish`."""
+    """Writes the table of one model. Nothing has the final name before `publish`."""
 
     @property
     def path(self) -> Path:
@@ -49,15 +49,22 @@ class TableWriter(Protocol):
             DiskError: If the disk is full or fails.
         """
 
-    def finish(self) -> None:
-        """Close the file, count its rows again, and give it its name.
+    def seal(self) -> None:
+        """Close the file and count its rows again.
 
         Raises:
             DiskError: If the disk fails, or the file holds another number of rows than were written.
         """
 
+    @property
+    def temporary(self) -> Path:
+        """Where the table lies until it is published."""
+
+    def publish(self) -> None:
+        """Give a sealed table its name."""
+
     def discard(self) -> None:
-        """Remove what was written; nothing happens after `finish`."""
+        """Remove what was written; nothing happens after `publish`."""
 
 
 def table_path(path: Path, model: str, n_models: int) -> Path:
@@ -148,8 +155,8 @@ class TsvWriter:
             self._put(b"".join([head + line for head, line in zip(piece, lines, strict=True)]))
         self._n_rows += len(heads)
 
-    def finish(self) -> None:
-        """Close the file, count its lines again, and give it its name.
+    def seal(self) -> None:
+        """Close the file and count its lines again.
 
         Raises:
             DiskError: If the disk fails, or the file holds another number of rows than were written.
@@ -157,10 +164,19 @@ class TsvWriter:
         with self._target.errors():
             if self._bgzf is not None:
                 self._bgzf.close()
-        self._target.finish(self._n_rows, _count_rows)
+        self._target.seal(self._n_rows, _count_rows)
+
+    @property
+    def temporary(self) -> Path:
+        """Where the table lies until it is published."""
+        return self._target.temporary
+
+    def publish(self) -> None:
+        """Give a sealed table its name."""
+        self._target.publish()
 
     def discard(self) -> None:
-        """Remove what was written; nothing happens after `finish`."""
+        """Remove what was written; nothing happens after `publish`."""
         if self._bgzf is not None:
             self._bgzf.abort()
         self._target.discard()

@@ -7,6 +7,8 @@ import errno
 import os
 import sys
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Protocol
 
@@ -38,7 +40,7 @@ class Sink(Protocol):
 class VcfWriter:
     """Write the text of a VCF; a context manager.
 
-    Leaving the context without `finish` leaves no file behind.
+    Leaving the context without `publish` leaves no file behind.
     """
 
     def __init__(self, output: str, *, force: bool, contigs: Mapping[str, int | None] | None = None) -> None:
@@ -55,11 +57,16 @@ class VcfWriter:
         """
         self._shown = output
         self._atomic: AtomicFile | None = None
+        self._index: str | None = None
         self._written = RecordCount()
         if output == STDOUT:
+            if sys.stdout is None:
+                raise DiskError("stdout is closed. Open it, or name a file with --output.")
+            self._shown = "<stdout>"
             self._sink: Sink = _PlainSink(sys.stdout.buffer)
             return
         suffix = _suffix_of(output)
+        self._has_index = suffix != ".vcf"
         self._atomic = AtomicFile(output, force)
         try:
             self._sink = _sink_of(suffix, self._atomic, contigs or {})
@@ -94,8 +101,8 @@ class VcfWriter:
         with disk_errors(self._shown):
             self._sink.write(data)
 
-    def finish(self, n_records: int) -> None:
-        """Complete the output: flush, read it back and count, index, rename.
+    def seal(self, n_records: int) -> None:
+        """Complete the output but for its name: flush, read it back and count, index.
 
         Args:
             n_records: Records that were to be written.
@@ -110,22 +117,40 @@ class VcfWriter:
         if self._atomic is None:
             self._check_count(n_records, self._written.n_records)
             return
-        self._atomic.close()
-        self._check_count(n_records, count_records(self._atomic.temporary, self._shown))
-        with disk_errors(self._shown):
-            index = make_index(self._atomic.temporary) if _suffix_of(self._shown) != ".vcf" else None
-            self._publish(index)
+        self._atomic.seal()
+        with ThreadPoolExecutor(1) as pool:  # htslib needs no lock of ours, so index and count run side by side
+            index = pool.submit(make_index, self._atomic.temporary) if self._has_index else None
+            self._check_count(n_records, count_records(self._atomic.temporary, self._shown))
+        self._index = index.result() if index else None
 
-    def _publish(self, index: str | None) -> None:
-        """Rename index and output, in this order, so that an output that is there has its index, and no old one."""
-        assert self._atomic is not None
-        self._atomic.check_free()
-        final = self._atomic.path
-        for suffix in INDEX_SUFFIXES:
-            _remove(final + suffix)
-        if index is not None:
-            os.replace(index, final + index.removeprefix(self._atomic.temporary))
-        self._atomic.commit()
+    @property
+    def sealed(self) -> list[tuple[str, Path, Path]]:
+        """What a sealed output consists of: role, temporary path, final path as given."""
+        if self._atomic is None:
+            return []
+        parts = [("vcf", Path(self._atomic.temporary), Path(self._shown))]
+        if self._index:
+            parts.insert(0, ("index", Path(self._index), Path(self._shown + self._index_suffix)))
+        return parts
+
+    @property
+    def _index_suffix(self) -> str:
+        return os.path.splitext(self._index or "")[1]
+
+    def publish(self) -> None:
+        """Rename index and output, in this order, so that an output that is there has its index, and no old one.
+
+        Raises:
+            DiskError: If the disk refuses.
+        """
+        if self._atomic is None:
+            return
+        with disk_errors(self._shown):
+            for suffix in INDEX_SUFFIXES:
+                _remove(self._atomic.path + suffix)
+            if self._index:
+                os.replace(self._index, self._atomic.path + self._index_suffix)
+        self._atomic.publish()
 
     def _check_count(self, expected: int, found: int) -> None:
         if expected != found:

@@ -78,6 +78,19 @@ def describe(name: str) -> tuple[Column, ...]:
     return COLUMNS[catalog.get(name).name]
 
 
+def without_options(name: str, **given: object) -> None:
+    """Refuse options that a model does not have.
+
+    Raises:
+        OptionError: If one of them was given.
+    """
+    for option, value in given.items():
+        if value:
+            raise OptionError(
+                f"--{option.replace('_', '-')} does not apply to {name}; leave it out, or run {name} alone."
+            )
+
+
 def tracks_of(name: str) -> tuple[Column, ...]:
     """Give the outputs of a model's network in order, without loading it.
 

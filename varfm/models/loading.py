@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from varfm.errors import ModelError, OptionError
+from varfm.errors import ModelError
 from varfm.protocols import Origin
 from varfm.weights import Checkpoint, LocalWeights
 
@@ -73,19 +73,6 @@ def refuse(path: Path, expected: str, found: Sequence[str]) -> ModelError:
         f"{path}: not the weights of this model: expected {expected}, found {shown or 'nothing'}. "
         "Give the file that the authors published, or leave out --weights."
     )
-
-
-def without_options(name: str, **given: object) -> None:
-    """Refuse options that a model does not have.
-
-    Raises:
-        OptionError: If one of them was given.
-    """
-    for option, value in given.items():
-        if value:
-            raise OptionError(
-                f"--{option.replace('_', '-')} does not apply to {name}; leave it out, or run {name} alone."
-            )
 
 
 def origin(checkpoint: Checkpoint, weights: LocalWeights, details: tuple[tuple[str, str], ...]) -> Origin:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from varfm.models import ModelOptions
+from varfm.models import ModelOptions, without_options
 from varfm.models.columns import COLUMNS
-from varfm.models.loading import without_options
 from varfm.protocols import Model
 from varfm.scorers.position import PositionScorer
 from varfm.weights import Checkpoint, LocalWeights

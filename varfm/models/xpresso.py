@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from varfm.encoding.onehot import onehot
-from varfm.models import ModelOptions
+from varfm.models import ModelOptions, without_options
 from varfm.models.columns import COLUMNS
-from varfm.models.loading import filled, keras_layers, origin, refuse, without_options
+from varfm.models.loading import filled, keras_layers, origin, refuse
 from varfm.protocols import Model, Row
 from varfm.readers import read_tensors
 from varfm.scorers.expression import TssScorer
