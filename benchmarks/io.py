@@ -4,9 +4,9 @@
     python benchmarks/io.py --records 100000 1000000 10000000 --rounds 1
     python benchmarks/io.py --records 20000 --samples 100
 
-Makes a FASTA and sorted VCFs whose REF agrees with it: 93 % single bases, 5 % indels, 2 % with two ALTs, six INFO
-entries. Both programs run in processes of their own, in turn; the figures are medians. A run on a header without
-records is taken off for the `net` figures; everything else counts: start, read, check REF, align, score, write,
+Makes a FASTA and sorted VCFs whose REF agrees with it: 93 % single bases, 5 % indels, 2 % with two ALTs, the INFO
+entries of 1000 Genomes phase 3. Both run in processes of their own, in turn; the figures are medians. A header without
+records is run, and taken off for the `net` figures; all else counts: start, read, check REF, align, score, write,
 read back and count, index, digests.
 """
 
@@ -48,6 +48,12 @@ HEADER = """##fileformat=VCFv4.2
 ##INFO=<ID=DP,Number=1,Type=Integer,Description="Depth">
 ##INFO=<ID=NS,Number=1,Type=Integer,Description="Samples with data">
 ##INFO=<ID=DB,Number=0,Type=Flag,Description="In dbSNP">
+##INFO=<ID=EAS_AF,Number=A,Type=Float,Description="Allele frequency in East Asia">
+##INFO=<ID=AMR_AF,Number=A,Type=Float,Description="Allele frequency in the Americas">
+##INFO=<ID=AFR_AF,Number=A,Type=Float,Description="Allele frequency in Africa">
+##INFO=<ID=EUR_AF,Number=A,Type=Float,Description="Allele frequency in Europe">
+##INFO=<ID=SAS_AF,Number=A,Type=Float,Description="Allele frequency in South Asia">
+##INFO=<ID=AA,Number=1,Type=String,Description="Ancestral allele">
 ##FORMAT=<ID=GT,Number=1,Type=String,Description="Genotype">
 ##FORMAT=<ID=DP,Number=1,Type=Integer,Description="Depth">
 """
@@ -73,6 +79,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--records", type=int, nargs="+", default=[100_000, 1_000_000], help="numbers of records")
     parser.add_argument("--samples", type=int, default=0, help="sample columns; default: none")
+    parser.add_argument(
+        "--info",
+        choices=["1000g", "short"],
+        default="1000g",
+        help="INFO entries: those of 1000 Genomes phase 3 (default), or six short ones",
+    )
     parser.add_argument("--rounds", type=int, default=2, help="runs of each program; default: 2, in turn")
     parser.add_argument("--formats", nargs="+", choices=["vcf.gz", "vcf"], default=["vcf.gz", "vcf"])
     parser.add_argument("--folder", type=Path, help="where the files go; default: a temporary folder")
@@ -94,7 +106,7 @@ def _report(folder: Path, options: argparse.Namespace) -> None:
         idle: dict[str, Cost] = {}
         for n_records in (0, *options.records):
             source = folder / f"in.{suffix}"
-            write_vcf(source, contigs, n_records, options.samples)
+            write_vcf(source, contigs, n_records, options.samples, options.info)
             costs = measure(programs, source, options.rounds)
             idle = idle or costs
             _print_costs(suffix, n_records, source, costs, idle)
@@ -201,7 +213,7 @@ def write_fasta(path: Path) -> dict[str, bytes]:
     return contigs
 
 
-def write_vcf(path: Path, contigs: dict[str, bytes], n_records: int, n_samples: int) -> None:
+def write_vcf(path: Path, contigs: dict[str, bytes], n_records: int, n_samples: int, info: str = "1000g") -> None:
     """Write `n_records` sorted records, spread evenly over the contigs; equal arguments give equal bytes."""
     names = [f"S{number}" for number in range(1, n_samples + 1)]
     columns = ["#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO", *(["FORMAT", *names] if names else [])]
@@ -212,7 +224,7 @@ def write_vcf(path: Path, contigs: dict[str, bytes], n_records: int, n_samples: 
             share = n_records * (number + 1) // len(contigs) - n_records * number // len(contigs)
             random = np.random.default_rng([SEED, number])
             for places in _chunks_of_places(random, share, len(bases)):
-                file.write(b"".join(_records(random, name.encode(), bases, places, n_samples)))
+                file.write(b"".join(_records(random, name.encode(), bases, places, n_samples, info)))
 
 
 def _chunks_of_places(
@@ -232,6 +244,7 @@ def _records(
     bases: bytes,
     places: np.ndarray[tuple[int], np.dtype[np.int64]],
     n_samples: int,
+    info: str,
 ) -> Iterator[bytes]:
     n = len(places)
     kinds, known = random.random(n).tolist(), random.choice([True, False], n, p=[0.6, 0.4]).tolist()
@@ -242,7 +255,7 @@ def _records(
     ):
         ref, alt = _alleles(bases, place, kind, size, turn)
         n_alts = alt.count(b",") + 1
-        yield b"%s\t%d\t%s\t%s\t%s\t100\tPASS\tAC=%s;AF=%s;AN=5008;DP=%d;NS=2504%s%s\n" % (
+        yield b"%s\t%d\t%s\t%s\t%s\t100\tPASS\tAC=%s;AF=%s;AN=5008;DP=%d;NS=2504%s%s%s\n" % (
             name,
             place + 1,
             b"rs%d" % (place * 37 + count) if is_known else b".",
@@ -252,6 +265,7 @@ def _records(
             b",".join([b"%.6f" % (count / 5008)] * n_alts),
             depth,
             b";DB" if is_known else b"",
+            _populations(count, n_alts, base=bases[place : place + 1]) if info == "1000g" else b"",
             _samples(n_samples, place, depth),
         )
 
@@ -267,6 +281,15 @@ def _alleles(bases: bytes, place: int, kind: float, size: int, turn: int) -> tup
     if kind < 0.975:
         return base, base + bases[place + 50 : place + 50 + size]
     return bases[place : place + 1 + size], base
+
+
+def _populations(count: int, n_alts: int, base: bytes) -> bytes:
+    """Give the frequencies per continent and the ancestral allele, as 1000 Genomes phase 3 writes them."""
+    entries = []
+    for number, name in enumerate((b"EAS_AF", b"AMR_AF", b"AFR_AF", b"EUR_AF", b"SAS_AF")):
+        value = b"%.4g" % ((count * (number + 2) % 1000) / 1000)
+        entries.append(name + b"=" + b",".join([value] * n_alts))
+    return b";" + b";".join(entries) + b";AA=" + base + b"|||"
 
 
 def _samples(n_samples: int, place: int, depth: int) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -175,7 +175,9 @@ class Session:
         Yields:
             Every block of the input, also those without any score.
         """
-        with read_ahead(self._prepared()) as prepared:
+        # Without a network there is nothing to overlap with, and two threads of Python only wait for one another.
+        has_network = any(engine.runner for engine in self.engines)
+        with read_ahead(self._prepared()) if has_network else nullcontext(self._prepared()) as prepared:
             for block, alleles in prepared:
                 scored = tuple(engine.score(alleles) for engine in self.engines)
                 self.n_records += block.n_records
