@@ -32,13 +32,10 @@ from toys import (
 
 from varfm.genome import encode
 from varfm.models import ModelOptions, load
-from varfm.models.mini import LENGTH as MINI_LENGTH
-from varfm.models.mini import MiniNet
 from varfm.normalise import normalise
 from varfm.plan import make_plan
-from varfm.protocols import Column, Model
+from varfm.protocols import Model
 from varfm.runner import Runner
-from varfm.scorers.tracks import TrackScore, TrackScorer
 from varfm.variants import Variant
 from varfm.windows import Gene
 
@@ -46,12 +43,7 @@ few = settings(max_examples=6, suppress_health_check=[HealthCheck.function_scope
 
 
 def mini_model() -> Model:
-    """Make the packaged model's network with weights of our own, so that only its shape matters."""
-    torch.manual_seed(7)
-    scores = tuple(
-        TrackScore(Column(name, "Toy.", "none", "alt - ref"), (n,)) for n, name in enumerate(("CTCF", "PU1"))
-    )
-    return Model("mini", MiniNet().eval(), TrackScorer(MINI_LENGTH, 49, scores, indel_mode="anchor"))
+    return load("mini")
 
 
 def mpra_model() -> Model:
