@@ -1,5 +1,7 @@
 """Score the variants of a VCF with published DNA sequence models.
 
+For example:
+
     import varfm
 
     with varfm.score("in.vcf.gz", "GRCh38.fa", model="mini") as results:

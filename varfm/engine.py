@@ -55,6 +55,11 @@ class _Wave:
                     self.n_bytes += len(row)
 
 
+def missing_genes(model: str) -> OptionError:
+    """Make the error for a model of genes without a gene annotation."""
+    return OptionError(f"{model} scores variants near genes: give a gene annotation (GTF, GFF3 or BED) with --genes.")
+
+
 class Engine:
     """Scores the alleles of blocks with one model.
 
@@ -71,9 +76,7 @@ class Engine:
 
     def __init__(self, model: Model, plan: Plan, genome: Genome, genes: GeneIndex | None = None) -> None:
         if model.scorer.needs_genes and genes is None:
-            raise OptionError(
-                f"{model.name} scores variants near genes: give a gene annotation (GTF, GFF3 or BED) with --genes."
-            )
+            raise missing_genes(model.name)
         self.model = model
         self.seconds = 0.0
         self._genome = genome

@@ -266,13 +266,17 @@ def load_models(options: SessionOptions) -> list[Model]:
     """Load the models of a run.
 
     Raises:
-        OptionError: If one local weight file is given for several models.
+        OptionError: If one local weight file is given for several models, or a model of genes has no annotation.
         ModelError: If a model cannot be loaded.
     """
-    from varfm.models import load
+    from varfm.engine import missing_genes
+    from varfm.models import catalog, load
 
     if options.model_options.weights and len(options.models) > 1:
         raise OptionError("--weights gives one file, but there are several models. Run them one at a time.")
+    for name in options.models:  # before any of them is fetched
+        if catalog.get(name).needs_genes and options.genes.path is None:
+            raise missing_genes(name)
     return [load(name, options.model_options) for name in options.models]
 
 

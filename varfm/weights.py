@@ -41,6 +41,7 @@ class Checkpoint:
         reads: What the network answers, in a phrase.
         scores: The default scores, in a phrase.
         strands: How the two strands enter, in a phrase.
+        needs_genes: True if scores belong to genes, so that a run needs an annotation.
         hidden: Only for tests of varfm: not listed, and refused without VARFM_TESTING=1.
         packaged: Path of the weights inside the package `varfm`, with its sha256 in `packaged_sha256`.
     """
@@ -58,6 +59,7 @@ class Checkpoint:
     scores: str
     strands: str
     files: tuple[RemoteFile, ...] = ()
+    needs_genes: bool = False
     hidden: bool = False
     packaged: str | None = None
     packaged_sha256: str | None = None

@@ -139,8 +139,14 @@ def test_tracks_are_written_beside_the_headline(varfm: Varfm, rows: Path, mpra: 
 @pytest.mark.parametrize("option", [("--indel-mode", "anchor"), ("--strands", "forward"), ("--tracks", "0")])
 def test_options_that_do_not_apply_are_refused_by_name(varfm: Varfm, rows: Path, option: tuple[str, str]) -> None:
     weights = xpresso(varfm.folder / "xpresso.h5")
-    message = varfm.refused(2, rows, "-m", "xpresso-human", "--weights", weights, *option)
+    genes = varfm.file("genes.bed", b"chr1\t100\t101\tA\t0\t+\n")
+    message = varfm.refused(2, rows, "-m", "xpresso-human", "--weights", weights, "--genes", genes, *option)
     assert f"{option[0]} does not apply to xpresso-human" in message
+
+
+def test_missing_genes_are_told_before_weights_are_looked_for(varfm: Varfm, rows: Path) -> None:
+    message = varfm.refused(2, rows, "-m", "xpresso-human", "--offline")
+    assert "xpresso-human" in message and "--genes" in message
 
 
 @pytest.mark.parametrize("option", [("--indel-mode", "anchor"), ("--strands", "forward"), ("--tracks", "0")])

@@ -32,6 +32,7 @@ def _xpresso(species: str, assembly: str, file: str, sha256: str) -> Checkpoint:
         reads=f"median mRNA level of a {species} gene, from its promoter",
         scores="change of the z-scored log10 mRNA level, per gene",
         strands="the gene's strand",
+        needs_genes=True,
     )
 
 
