@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from importlib import metadata
 
 from varfm.errors import DeviceError, OptionError
 from varfm.protocols import Model
@@ -25,7 +24,7 @@ class Plan:
         threads: Threads of one operation on the CPU.
         batch_rows: Model name and rows per forward pass; shorter batches are filled up to it.
         executor: `full`: every window is computed whole.
-        torch: Version of torch.
+        torch: Version of torch, where a network runs.
     """
 
     device: str
@@ -76,8 +75,14 @@ def make_plan(
         threads=threads or n_cpus(),
         batch_rows=rows,
         executor="full",
-        torch=metadata.version("torch"),
+        torch=_torch_version() if has_network else "not used",
     )
+
+
+def _torch_version() -> str:
+    import torch
+
+    return str(torch.__version__)
 
 
 def n_cpus() -> int:
