@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,8 +37,9 @@ from varfm.normalise import normalise
 from varfm.plan import make_plan
 from varfm.protocols import Model
 from varfm.runner import Runner
+from varfm.scorers.tracks import TrackScorer
 from varfm.variants import Variant
-from varfm.windows import Gene
+from varfm.windows import Gene, Pair, Site, right_fixed
 
 few = settings(max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
@@ -76,6 +78,20 @@ REAL = [
     MINI,
     pytest.param(MPRA, marks=needs_shared),
     pytest.param(XPRESSO, marks=needs_shared),
+]
+COMPENSATED = [
+    Subject("mini compensated", lambda: load("mini", ModelOptions(indel_mode="compensate")), 260),
+    pytest.param(
+        Subject(
+            "mpra-dragonn compensated",
+            lambda: load(
+                "mpra-dragonn",
+                ModelOptions(weights=SHARED / "mpra_dragonn_conv.hdf5", indel_mode="compensate"),
+            ),
+            300,
+        ),
+        marks=needs_shared,
+    ),
 ]
 subjects = pytest.mark.parametrize("subject", TOYS, ids=lambda subject: subject.name)
 real_subjects = pytest.mark.parametrize("subject", REAL, ids=lambda subject: subject.name)
@@ -198,6 +214,13 @@ def test_an_alt_equal_to_ref_is_exactly_zero(subject: Subject, data: st.DataObje
     assert set(found.scores) == {0.0}
 
 
+@few
+@real_subjects
+@given(data=st.data())
+def test_an_alt_equal_to_ref_is_exactly_zero_in_real_networks(subject: Subject, data: st.DataObject) -> None:
+    test_an_alt_equal_to_ref_is_exactly_zero.hypothesis.inner_test(subject, data)
+
+
 # --- swapped roles -------------------------------------------------------------------------------------------------
 
 
@@ -245,6 +268,48 @@ def test_snvs_score_alike_on_both_strands_of_real_networks(subject: Subject, dat
 @given(data=st.data())
 def test_compensated_indels_score_alike_on_both_strands(subject: Subject, data: st.DataObject) -> None:
     holds_unmirrored(subject, data.draw(cases(subject.n_bases, "indel")))
+
+
+@few
+@pytest.mark.parametrize("subject", COMPENSATED, ids=lambda subject: subject.name)
+@given(data=st.data())
+def test_compensated_indels_score_alike_on_both_strands_of_real_networks(subject: Subject, data: st.DataObject) -> None:
+    holds_unmirrored(subject, data.draw(cases(subject.n_bases, "indel")))
+
+
+@dataclass(frozen=True, slots=True)
+class MirroredScorer(TrackScorer):
+    """The window rule on the other strand: the flank on the right stays in place."""
+
+    def pairs(self, site: Site) -> list[Pair]:
+        return [right_fixed(site.right, self.length, self.index)]
+
+
+def mirrored_rule(subject: Subject) -> Subject:
+    def make() -> Model:
+        model = subject.make()
+        scorer = model.scorer
+        assert isinstance(scorer, TrackScorer)
+        mirrored = MirroredScorer(scorer.length, scorer.index, scorer.scores, scorer.strands, scorer.indel_mode)
+        return replace(model, scorer=mirrored)
+
+    return subject._replace(name=f"{subject.name} mirrored", make=make)
+
+
+@pytest.mark.parametrize("subject", [POINT, EVEN], ids=lambda subject: subject.name)
+@given(data=st.data())
+def test_every_allele_scores_alike_under_the_mirrored_rule(subject: Subject, data: st.DataObject) -> None:
+    case = data.draw(cases(subject.n_bases))
+    assert answer(mirrored_rule(subject), case.mirrored) == answer(subject, case)
+
+
+@few
+@pytest.mark.parametrize("subject", REAL[:2], ids=lambda subject: subject.name)
+@given(data=st.data())
+def test_every_allele_scores_alike_under_the_mirrored_rule_of_real_networks(
+    subject: Subject, data: st.DataObject
+) -> None:
+    test_every_allele_scores_alike_under_the_mirrored_rule.hypothesis.inner_test(subject, data)
 
 
 @given(data=st.data())
@@ -391,7 +456,7 @@ def test_other_batch_sizes_change_at_most_the_last_digits(subject: Subject) -> N
             assert ours.scores == pytest.approx(theirs.scores, rel=0, abs=1e-5 * scale)
 
 
-@pytest.mark.parametrize("subject", [POINT, BINNED, TSS], ids=lambda subject: subject.name)
+@pytest.mark.parametrize("subject", [POINT, BINNED, TSS, *REAL], ids=lambda subject: subject.name)
 def test_samples_soft_mask_line_ends_and_compression_change_no_bit(subject: Subject, tmp_path: Path) -> None:
     model = model_of(subject)
     bases = a_genome(subject.n_bases)

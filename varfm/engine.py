@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ from varfm.alleles import Aligned, Alleles
 from varfm.errors import OptionError
 from varfm.genome import Genome, reverse_complement
 from varfm.plan import Plan
-from varfm.protocols import GeneIndex, Model, Network, Row, Scored
+from varfm.protocols import DirectScorer, GeneIndex, Model, Network, Row, Scored
 from varfm.variants import Status
 from varfm.windows import Gene, Haplotype, Site
 
@@ -108,7 +108,7 @@ class Engine:
         chosen = np.flatnonzero(alleles.status == Status.OK)
         headline = np.full(len(alleles), -1, np.int64)
         headline[chosen] = np.arange(len(chosen))
-        scores = self.model.scorer.direct(alleles.start[chosen])  # type: ignore[attr-defined]
+        scores = cast(DirectScorer, self.model.scorer).direct(alleles.start[chosen])
         return Scored(alleles.status, chosen, None, scores, headline)
 
     def _is_full(self, wave: _Wave) -> bool:

@@ -88,8 +88,8 @@ def trim(variant: Variant) -> Variant:
         variant: Any alleles, upper case.
 
     Returns:
-        The allele with at most one of `ref` and `alt` empty, or both empty if they were equal
-        (`start` then stands after the last base of the written `ref`'s shared prefix, i.e. at its own start).
+        The allele without shared bases at its ends; `ref` or `alt` is empty for a pure indel. Equal alleles become two
+        empty ones at the written start.
     """
     contig, start, ref, alt = variant
     if ref == alt:
