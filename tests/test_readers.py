@@ -132,10 +132,10 @@ class _Explodes:
         (b"\n <!DOCTYPE html><html>", "a web page"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "a Git LFS pointer"),
         (bytes(5000), "nothing but zeros"),
-        (b"PK\x03\x04data.pkl", "a zip archive"),
+        (b"PK\x03\x04data.pkl", "unusual zip archive"),
         (b"\x1f\x8b\x08\0", "a gzip file"),
         (pickle.dumps(_Explodes()), "a Python pickle, which varfm never runs"),
-        (random.Random(1).randbytes(5000), "neither HDF5 nor safetensors"),
+        (random.Random(1).randbytes(5000), "no format that varfm knows. Expected a weight file: Keras"),
         (b"\x89HDF\r\n\x1a\n", "damaged or cut HDF5 file"),
         (b"\x89HDF\r\n\x1a\n" + random.Random(2).randbytes(5000), "damaged or cut HDF5 file"),
         (b"\x40\0\0\0\0\0\0\0{", "damaged or cut safetensors file"),
@@ -154,10 +154,14 @@ def test_foreign_file_is_named_in_one_line(
     assert not (tmp_path / "executed").exists()
 
 
-@pytest.mark.parametrize("name", ["missing", "."])
-def test_missing_file_and_folder_are_errors(tmp_path: Path, name: str) -> None:
+def test_missing_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="cannot be read"):
-        read_tensors(tmp_path / name)
+        read_tensors(tmp_path / "missing")
+
+
+def test_folder_without_weights_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"the folder holds neither model\.safetensors nor pytorch_model.bin"):
+        read_tensors(tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["keras_file", "safetensors_file"])
@@ -251,8 +255,19 @@ def test_hdf5_without_weights_is_refused(tmp_path: Path) -> None:
         read_tensors(tmp_path / "w.h5")
 
 
-def test_type_that_numpy_lacks_is_refused_by_name(tmp_path: Path) -> None:
-    header = b'{"a":{"dtype":"BF16","shape":[1],"data_offsets":[0,2]}}'
+@pytest.mark.parametrize(
+    ("dtype", "content", "values"), [("BF16", b"\x80\x3f\0\xc0", [1.0, -2.0]), ("BOOL", b"\0\1", [0, 1])]
+)
+def test_safetensors_type_that_numpy_lacks_becomes_one_that_it_has(
+    tmp_path: Path, dtype: str, content: bytes, values: list[float]
+) -> None:
+    header = f'{{"a":{{"dtype":"{dtype}","shape":[2],"data_offsets":[0,{len(content)}]}}}}'.encode()
+    (tmp_path / "w").write_bytes(len(header).to_bytes(8, "little") + header + content)
+    assert read_tensors(tmp_path / "w")["a"].tolist() == values
+
+
+def test_safetensors_type_that_is_no_number_is_refused_by_name(tmp_path: Path) -> None:
+    header = b'{"a":{"dtype":"F8_E4M3","shape":[2],"data_offsets":[0,2]}}'
     (tmp_path / "w").write_bytes(len(header).to_bytes(8, "little") + header + b"\0\0")
-    with pytest.raises(ModelError, match="'a' holds BF16, expected one of F16, F32"):
+    with pytest.raises(ModelError, match="'a' holds F8_E4M3, expected one of F16, F32"):
         read_tensors(tmp_path / "w")

@@ -2,35 +2,55 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from varfm.errors import ModelError
-from varfm.readers import keras_h5, safetensors
+from varfm.readers import folder, keras_h5, safetensors, tf_bundle, torch7, torch_pickle, xgboost_linear
 from varfm.readers.tensors import Tensors
 
 __all__ = ["Tensors", "read_tensors"]
 
 _HEAD_BYTES = 4096
-_NEITHER = "neither HDF5 nor safetensors"
+_TAIL_BYTES = 8
+_READERS = (keras_h5, safetensors, torch_pickle, xgboost_linear, torch7)
+_EXPECTED = (
+    "a weight file: Keras (HDF5), PyTorch (a state dict), safetensors, Torch7, the .index of a TensorFlow checkpoint, "
+    "a linear xgboost model, or a folder of Hugging Face"
+)
 
 
 def read_tensors(path: Path) -> Tensors:
     """Read every tensor of a weight file. The content says what the file is; its name does not matter.
 
+    Args:
+        path: The file; of a TensorFlow checkpoint the `.index` or the prefix; or a folder that holds
+            `model.safetensors`, `pytorch_model.bin`, the index of their shards, or one TensorFlow checkpoint.
+
     Raises:
-        ModelError: If the file cannot be read, is damaged, holds NaN or infinity, or is neither HDF5 nor safetensors.
+        ModelError: If the file cannot be read, is damaged, holds NaN or infinity, or is of no known format.
     """
+    path = folder.checkpoint_of(path)
+    tensors = folder.read_shards(path, _read_file) if folder.names_shards(path) else _read_file(path)
+    tensors.check_finite()
+    return tensors
+
+
+def _read_file(path: Path) -> Tensors:
     try:
         with open(path, "rb") as file:
             head = file.read(_HEAD_BYTES)
+            file.seek(-min(_TAIL_BYTES, len(head)), os.SEEK_END)
+            tail = file.read(_TAIL_BYTES)
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror}). Give a weight file that you may read.") from error
-    for reader in (keras_h5, safetensors):
+    if tf_bundle.recognises_end(tail):
+        return tf_bundle.read(path)
+    for reader in _READERS:
         if reader.recognises(head):
             tensors: Tensors = reader.read(path)
-            tensors.check_finite()
             return tensors
-    raise ModelError(f"{path}: {_what_it_is(head)}. Expected a weight file, HDF5 (Keras) or safetensors.")
+    raise ModelError(f"{path}: {_what_it_is(head)}. Expected {_EXPECTED}.")
 
 
 def _what_it_is(head: bytes) -> str:
@@ -43,10 +63,12 @@ def _what_it_is(head: bytes) -> str:
         return "a web page, not a weight file (download it again)"
     if not head.strip(b"\0"):
         return "starts with nothing but zeros, as a broken copy does (download it again)"
-    if head.startswith(b"PK\x03\x04"):
-        return f"a zip archive, {_NEITHER}"
     if head[:1] == b"\x80" and head[1:2] in b"\x02\x03\x04\x05":
         return "a Python pickle, which varfm never runs"
     if head.startswith(b"\x1f\x8b"):
-        return f"a gzip file (decompress it first), {_NEITHER}"
-    return _NEITHER
+        return "a gzip file (decompress it first)"
+    if head[257:262] == b"ustar":
+        return "a tar archive (unpack it first)"
+    if head.startswith((b"4\n1\n", b"3\n1\n")):
+        return "a Torch7 file written as text (save it in Torch7's binary format)"
+    return "no format that varfm knows"

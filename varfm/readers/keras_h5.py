@@ -18,6 +18,7 @@ _MAX_DEPTH = 12
 _MAX_OBJECTS = 100_000
 _MAX_EXPANSION = 64
 """Tensors may take this many times the bytes of the file; real weights hardly compress, a bomb does."""
+_MAX_FACT_BYTES = 1 << 24
 _FILTERS = frozenset({1, 2, 3})  # deflate, shuffle, fletcher32; any other would load a plug-in from the environment
 
 
@@ -29,6 +30,7 @@ def recognises(head: bytes) -> bool:
 def read(path: Path) -> Tensors:
     """Read the weights. Keys are paths below `model_weights` or the root, e.g. `conv1d_1/conv1d_1/kernel:0`.
 
+    The facts hold the attributes `layer_names` (one a line) and `model_config` (JSON), where they are there.
     Optimizer states are left out. Nothing outside the file is read: soft and external links, external storage and
     virtual data sets are refused.
 
@@ -40,7 +42,7 @@ def read(path: Path) -> Tensors:
     try:
         # Without locking: a read-only folder and 100 jobs on one network file system must both work.
         with h5py.File(path, "r", locking=False) as file:
-            return Tensors(path, _read_all(file, path))
+            return Tensors(path, _read_all(file, path), _facts(file))
     except ModelError:
         raise
     except Exception as error:  # h5py reports damage as OSError, KeyError, RuntimeError, ValueError, TypeError and more
@@ -60,6 +62,25 @@ def _read_all(file: h5py.File, path: Path) -> dict[str, Array]:
         raise ModelError(f"{path}: an HDF5 file without weights. Expected groups such as conv1d_1/conv1d_1.")
     _check_total(datasets, path)
     return {key: _values(dataset) for key, dataset in datasets.items()}
+
+
+def _facts(file: h5py.File) -> dict[str, str]:
+    root = file["model_weights"] if "model_weights" in file else file
+    places = {"model_config": file, "layer_names": root}
+    return {
+        name: "\n".join(_texts(group.attrs[name]))
+        for name, group in places.items()
+        if name in group.attrs and group.attrs.get_id(name).get_storage_size() <= _MAX_FACT_BYTES
+    }
+
+
+def _texts(value: object) -> Iterator[str]:
+    """Give the texts of an attribute, which h5py reads as str or bytes, alone or in arrays."""
+    import numpy as np
+
+    for item in np.ravel(np.asarray(value)).tolist():
+        if isinstance(item, str | bytes):
+            yield item if isinstance(item, str) else item.decode("utf-8", "replace")
 
 
 def _datasets(root: h5py.Group, path: Path) -> Iterator[tuple[str, h5py.Dataset]]:

@@ -12,6 +12,10 @@ from numpy.typing import DTypeLike, NDArray
 from varfm.errors import ModelError
 
 Array = NDArray[Any]
+Fact = float | str | bool
+
+_PIECE = 1 << 16
+"""Elements looked at together: what is derived from them stays in the processor's cache."""
 
 
 def is_number(dtype: np.dtype[Any]) -> bool:
@@ -20,13 +24,18 @@ def is_number(dtype: np.dtype[Any]) -> bool:
 
 
 class Tensors(Mapping[str, Array]):
-    """The arrays of a weight file by name, in its own types and shapes.
+    """The arrays of a weight file by name, in its own types and shapes; memory-mapped where the format allows.
 
-    A model takes each by `take` and calls `check_all_taken` at the end.
+    A model takes each by `take` and calls `check_all_taken` at the end. All may be written to; the file never changes.
+
+    Attributes:
+        path: The file, the prefix or the folder they were read from.
+        facts: What else the file says, by path: the numbers, strings and class names of a Torch7 file, else nothing.
     """
 
-    def __init__(self, path: Path, arrays: Mapping[str, Array]) -> None:
+    def __init__(self, path: Path, arrays: Mapping[str, Array], facts: Mapping[str, Fact] | None = None) -> None:
         self.path = path
+        self.facts: Mapping[str, Fact] = dict(facts or {})
         self._arrays = dict(arrays)
         self._taken: set[str] = set()
 
@@ -40,7 +49,7 @@ class Tensors(Mapping[str, Array]):
         return len(self._arrays)
 
     def take(self, key: str, shape: Sequence[int | None], dtype: DTypeLike = np.float32) -> Array:
-        """Give a tensor as a contiguous array of `dtype` that may be written to.
+        """Give a tensor as a contiguous array of `dtype` that may be written to: the one of this mapping where it fits.
 
         Args:
             shape: What it must be; None for a size that the file decides.
@@ -58,7 +67,7 @@ class Tensors(Mapping[str, Array]):
                 "Are these the weights of this model?"
             )
         self._taken.add(key)
-        return np.array(found, dtype=dtype, order="C")
+        return np.require(found, np.dtype(dtype), ["C_CONTIGUOUS", "ALIGNED", "WRITEABLE"])
 
     def check_finite(self) -> None:
         """Make sure that no tensor holds a value that no training writes.
@@ -67,7 +76,7 @@ class Tensors(Mapping[str, Array]):
             ModelError: Naming the first tensor with NaN or infinity.
         """
         for key, array in self._arrays.items():
-            if not np.isfinite(array).all():
+            if not _is_finite(array):
                 raise ModelError(f"{self.path}: tensor {key!r} holds NaN or infinity. Fetch the file again.")
 
     def check_all_taken(self) -> None:
@@ -83,6 +92,13 @@ class Tensors(Mapping[str, Array]):
                 f"{self.path}: {len(left)} tensors belong to no part of the model ({names}). "
                 "Are these the weights of this model?"
             )
+
+
+def _is_finite(array: Array) -> bool:
+    if array.dtype.kind != "f":
+        return True
+    pieces = np.nditer(array, ["external_loop", "buffered", "zerosize_ok"], ["readonly"], buffersize=_PIECE)
+    return all(bool(np.isfinite(piece).all()) for piece in pieces)
 
 
 def _fits(found: Sequence[int], wanted: Sequence[int | None]) -> bool:
