@@ -11,8 +11,11 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from varfm.readers.crc32c import crc32c, masked
+
 Array = NDArray[Any]
 
+_TF_TYPES = {"f4": 1, "f8": 2, "i4": 3, "u1": 4, "i8": 9, "f2": 19}
 _TORCH7_NAMES = {"f4": "Float", "f8": "Double", "i8": "Long", "i4": "Int", "u1": "Byte"}
 
 
@@ -137,3 +140,71 @@ class _Torch7:
 
     def _pack(self, layout: str, *values: Any) -> None:
         self._file.write(struct.pack("<" + layout, *values))
+
+
+def write_tf_bundle(prefix: Path, arrays: Mapping[str, Array]) -> None:
+    """Write a TensorFlow checkpoint: `PREFIX.index` and `PREFIX.data-00000-of-00001`.
+
+    Args:
+        prefix: As TensorFlow calls it, e.g. `folder/model.ckpt`.
+        arrays: Integers and floats by key, in any order. The large ones are not copied.
+    """
+    entries = {b"": _field(1, 1) + _field(3, _field(1, 1))}  # one data file, little-endian, version 1
+    offset = 0
+    with open(prefix.with_name(prefix.name + ".data-00000-of-00001"), "wb") as file:
+        for key in sorted(arrays):
+            content = np.ascontiguousarray(arrays[key]).reshape(-1).view(np.uint8)
+            file.write(memoryview(content))
+            shape = b"".join(_field(2, _field(1, size)) for size in arrays[key].shape)
+            entry = _field(1, _TF_TYPES[arrays[key].dtype.str[1:]]) + _field(2, shape)
+            entry += _field(4, offset) + _field(5, len(content))
+            entries[key.encode()] = entry + b"\x35" + struct.pack("<I", masked(crc32c(content)))
+            offset += len(content)
+    _write_table(prefix.with_name(prefix.name + ".index"), entries)
+
+
+def _field(number: int, value: int | bytes) -> bytes:
+    if isinstance(value, int):
+        return _varint(number << 3) + _varint(value) if value else b""
+    return _varint(number << 3 | 2) + _varint(len(value)) + value
+
+
+def _varint(value: int) -> bytes:
+    content = bytearray()
+    while value >= 0x80:
+        content.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*content, value])
+
+
+def _write_table(path: Path, entries: Mapping[bytes, bytes]) -> None:
+    """Write sorted keys and values as a table of LevelDB, 20 entries to a block."""
+    keys = sorted(entries)
+    with open(path, "wb") as file:
+        handles = {}
+        for start in range(0, len(keys), 20):
+            part = keys[start : start + 20]
+            handles[part[-1]] = _write_block(file, {key: entries[key] for key in part})
+        metaindex, index = _write_block(file, {}), _write_block(file, handles)
+        file.write((metaindex + index).ljust(40, b"\0") + (0xDB4775248B80FB57).to_bytes(8, "little"))
+
+
+def _write_block(file: BinaryIO, entries: Mapping[bytes, bytes]) -> bytes:
+    """Write one block, every key shortened by what it shares with the one before; give where it lies."""
+    content, last = b"", b""
+    for key, value in entries.items():
+        shared = next((n for n, pair in enumerate(zip(key, last, strict=False)) if pair[0] != pair[1]), len(last))
+        content += _varint(shared) + _varint(len(key) - shared) + _varint(len(value)) + key[shared:] + value
+        last = key
+    content += struct.pack("<II", 0, 1)  # one restart point, at the beginning
+    offset = file.tell()
+    file.write(content + b"\0" + struct.pack("<I", masked(crc32c(content + b"\0"))))
+    return _varint(offset) + _varint(len(content))
+
+
+def write_xgboost_linear(path: Path, weights: Array, bias: float, base_score: float) -> None:
+    """Write a linear regression as xgboost 0.7 does, e.g. 20,030 weights for ExPecto."""
+    n = len(weights)
+    head = struct.pack("<4s fIi 124x Q10s Q8s", b"binf", base_score, n, 0, 10, b"reg:linear", 8, b"gblinear")
+    head += struct.pack("<Ii 128x Q", n, 1, n + 1)
+    path.write_bytes(head + np.append(np.asarray(weights, "<f4"), np.float32(bias)).astype("<f4").tobytes())
