@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from varfm import weights
+from varfm.download import RemoteFile
 from varfm.errors import ModelError
 from varfm.models import catalog, describe
 from varfm.weights import Checkpoint
@@ -35,8 +36,39 @@ def test_files_have_https_addresses_plain_names_and_digests(checkpoint: Checkpoi
         assert file.urls and all(url.startswith("https://") for url in file.urls)
         assert ".." not in PurePosixPath(file.name).parts and not file.name.startswith(("/", "."))
         assert file.sha256 is None or re.fullmatch(r"[0-9a-f]{64}", file.sha256)
+        assert file.md5 is None or re.fullmatch(r"[0-9a-f]{32}", file.md5)
+        assert file.role != "table" or not file.member, "a table must come without the archive of the weights"
         assert file.size is None or file.size > 0
     assert len({file.name for file in checkpoint.files}) == len(checkpoint.files)
+    assert not checkpoint.files or checkpoint.files[0].role == "weights"
+    assert "weights" not in [file.role for file in checkpoint.files[1:]]
+
+
+@pytest.mark.parametrize("checkpoint", LISTED, ids=lambda checkpoint: checkpoint.name)
+def test_table_of_tracks_is_one_of_the_files(checkpoint: Checkpoint) -> None:
+    assert bool(checkpoint.tracks_file) == bool(checkpoint.tracks_format)
+    if checkpoint.tracks_file:
+        assert checkpoint.tracks_file in [file.name for file in checkpoint.tables]
+        assert checkpoint.n_outputs > 0
+
+
+def test_checkpoints_that_share_a_folder_agree_on_its_files() -> None:
+    files: dict[tuple[str, str], RemoteFile] = {}
+    for checkpoint in LISTED:
+        for file in checkpoint.files:
+            place = (checkpoint.folder or checkpoint.name, file.name)
+            assert files.setdefault(place, file) == file
+
+
+@pytest.mark.parametrize("name", ["beluga", "expecto", "sei"])
+def test_licence_that_forbids_commercial_use_is_stamped(name: str) -> None:
+    assert catalog.get(name).licence_line.count("NOT FOR COMMERCIAL USE") == 1
+
+
+def test_expecto_lists_the_model_of_every_tissue() -> None:
+    names = [file.name for file in catalog.get("expecto").files if file.name.startswith("models/")]
+    assert len(set(names)) == 218
+    assert all(name.endswith(".save") for name in names)
 
 
 def test_names_are_unique() -> None:

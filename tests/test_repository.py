@@ -37,7 +37,16 @@ LAYERS = (
         "varfm.scorers",
     },
     {"varfm.plan", "varfm.pipeline", "varfm.download", "varfm.genome", "varfm.contigs", "varfm.annotation"},
-    {"varfm.weights", "varfm.normalise", "varfm.genes", "varfm.regions"},
+    {
+        "varfm.checkpoints",
+        "varfm.converted",
+        "varfm.overrides",
+        "varfm.weights",
+        "varfm.tracks",
+        "varfm.normalise",
+        "varfm.genes",
+        "varfm.regions",
+    },
     {"varfm.models", "varfm.alleles"},
     # Scores as text and tables: the part of `io` that knows alleles.
     {"varfm.io.info", "varfm.io.rows", "varfm.io.parquet", "varfm.io.table", "varfm.runner"},

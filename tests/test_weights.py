@@ -126,7 +126,7 @@ def test_large_weights_of_unknown_size_are_fetched_when_asked(monkeypatch: pytes
 def test_limit_counts_all_files_of_a_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = fetched_by_toy_server(monkeypatch)
     with pytest.raises(ModelError, match=r"60\.0 MB"):
-        weights.locate(toy(*(RemoteFile(name, (URL,), SHA256, 30_000_000) for name in ("a", "b"))))
+        weights.locate(toy(*(RemoteFile(name, (URL,), SHA256, 30_000_000, role="data") for name in ("a", "b"))))
     assert asked == []
 
 
@@ -182,19 +182,23 @@ def test_local_file_that_is_not_there_is_never_replaced_by_the_cache(cache: Path
         weights.locate(ONE, override=tmp_path / "gone.h5")
 
 
-def test_folder_in_place_of_a_file_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="cannot be read"):
+def test_folder_without_weights_is_an_error(tmp_path: Path) -> None:
+    put(tmp_path / "README")
+    with pytest.raises(ModelError, match=r"w\.h5 of toy is not in this folder, and nothing is there instead"):
         weights.locate(ONE, override=tmp_path)
 
 
-def test_checkpoint_of_several_files_is_a_folder_with_one_digest(cache: Path, no_sockets: None) -> None:
-    two = toy(*(RemoteFile(name, (URL,), SHA256, 7) for name in ("a", "b")))
-    put(cache / "a")
+def test_index_and_shard_have_one_digest_wherever_they_lie(cache: Path, tmp_path: Path, no_sockets: None) -> None:
+    two = toy(RemoteFile("m.index", (URL,), SHA256, 7), RemoteFile("m.data-0-of-1", (URL,), SHA256, 7, role="shard"))
+    put(cache / "m.index")
     assert weights.presence(two) == "no"
-    put(cache / "b")
-    digest = hashlib.sha256(f"{SHA256}  a\n{SHA256}  b\n".encode()).hexdigest()
-    assert weights.locate(two) == LocalWeights(cache, digest, published=True)
-    assert weights.locate(two, override=cache) == LocalWeights(cache, digest, published=True)
+    put(cache / "m.data-0-of-1")
+    digest = hashlib.sha256(f"{SHA256}  m.index\n{SHA256}  m.data-0-of-1\n".encode()).hexdigest()
+    assert weights.locate(two) == LocalWeights(cache / "m.index", digest, published=True)
+    assert weights.locate(two, override=cache) == LocalWeights(cache / "m.index", digest, published=True)
+    mine = put(tmp_path / "mine" / "x.index")
+    put(tmp_path / "mine" / "x.data-0-of-1")
+    assert weights.locate(two, override=mine) == LocalWeights(mine, digest, published=True)
 
 
 def test_packaged_weights_are_hashed_like_others(no_sockets: None) -> None:

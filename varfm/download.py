@@ -7,11 +7,12 @@ import logging
 import os
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal
+from urllib.parse import urlsplit
 
 from varfm.errors import DiskError, ModelError
 from varfm.https import Body, BrokenOff, Progress, RangeRefused, Refused, Transport, open_body
@@ -22,6 +23,7 @@ _PIECE = 1 << 18
 _PROGRESS_THAT_COUNTS = 1 << 20
 _STALE_S = 3 * 24 * 3600
 _WEB_PAGE = (b"<!doctype html", b"<html", b"<head")
+_MOST_OF_A_TABLE = 50_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,15 +32,36 @@ class RemoteFile:
 
     Attributes:
         name: Its name in the cache, relative; may hold folders.
-        urls: Addresses, https, best first.
-        sha256: None where none was published; then nothing but the length is checked.
+        urls: Addresses, https, best first; of the archive, where the file is the member of one.
+        sha256: None where none was published.
         size: Bytes; None where it is not known.
+        md5: Taken where no sha256 was published; without either, nothing but the length is checked.
+        member: Path inside the archive; empty where the address gives the file itself. A gzip file has one member,
+            whose path is the name without `.gz`.
+        archive_sha256: Of the archive; None where none was published.
+        role: `weights` holds the tensors (`shard`: a further piece of that file), `table` names the outputs and is
+            small, `data` is anything else that the model needs.
     """
 
     name: str
     urls: tuple[str, ...]
     sha256: str | None
     size: int | None
+    md5: str | None = None
+    member: str = ""
+    archive_sha256: str | None = None
+    role: Literal["weights", "shard", "table", "data"] = "weights"
+
+    @property
+    def digest(self) -> str | None:
+        """The published digest: the sha256, else the md5, else None."""
+        return self.sha256 or self.md5
+
+    @property
+    def archive(self) -> RemoteFile:
+        """The archive that holds the file, named like the last part of its address."""
+        name = urlsplit(self.urls[0]).path.rpartition("/")[2]
+        return RemoteFile(name, self.urls, self.archive_sha256, None)
 
 
 def sha256_of(path: Path) -> str:
@@ -47,8 +70,24 @@ def sha256_of(path: Path) -> str:
     Raises:
         OSError: If it cannot be read.
     """
+    return digests_of(path, md5=False)[0]
+
+
+def digests_of(path: Path, *, md5: bool) -> tuple[str, str]:
+    """Give the sha256 of a file and, if asked for, its md5 (else ""), reading it once, in pieces.
+
+    Raises:
+        OSError: If it cannot be read.
+    """
+    if not md5:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest(), ""
+    both = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while piece := file.read(_PIECE):
+            for one in both:
+                one.update(piece)
+    return both[0].hexdigest(), both[1].hexdigest()
 
 
 def fetch(file: RemoteFile, folder: Path, *, owner: str, transport: Transport) -> None:
@@ -61,7 +100,7 @@ def fetch(file: RemoteFile, folder: Path, *, owner: str, transport: Transport) -
         owner: The checkpoint, for messages.
 
     Raises:
-        ModelError: If no address gives the file with the published length and sha256.
+        ModelError: If no address gives the file with the published length and digest.
         DiskError: If the folder cannot be written.
     """
     target = folder / file.name
@@ -81,18 +120,81 @@ def fetch(file: RemoteFile, folder: Path, *, owner: str, transport: Transport) -
                 partial.unlink(missing_ok=True)
 
 
+def fetch_members(files: Sequence[RemoteFile], folder: Path, *, owner: str, transport: Transport) -> None:
+    """Bring members of one archive into a folder: the archive is fetched once, hashed, read and removed.
+
+    Members that are there and right are kept; if all are, nothing is fetched. Locks as `fetch` does.
+
+    Args:
+        files: All of the same archive.
+        owner: The checkpoint, for messages.
+
+    Raises:
+        ModelError: If no address gives the archive, or it is damaged, lacks a member or holds another one.
+        DiskError: If the folder cannot be written.
+    """
+    archive = files[0].archive
+    target = folder / archive.name
+    with _disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    with _lock(folder, transport.lock_wait_s) as locked:
+        wanted = [file for file in files if not _is_right(file, folder / file.name)]
+        if not wanted:
+            return
+        _remove_stale(target)
+        partial = _partial_of(target, locked)
+        keep = locked  # what is here of a download that breaks off is worth keeping, an archive that was read is not
+        try:
+            _fetch_from_any(archive, partial, owner, transport)
+            keep = False
+            for file in wanted:
+                _extract(file, partial, folder / file.name, owner)
+        finally:
+            if not keep:
+                partial.unlink(missing_ok=True)
+
+
+def _extract(file: RemoteFile, archive: Path, target: Path, owner: str) -> None:
+    """Write one member under its name, by way of a temporary one."""
+    from varfm.readers.archive import extract_member  # numpy comes with it, and few files are members
+
+    with _disk_errors(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+    partial = _partial_of(target, locked=False)
+    try:
+        extract_member(archive, file.member, partial, size=file.size)
+        if not _has_digest(file, partial):
+            raise ModelError(
+                f"{owner}: {file.member} in {file.archive.name} has {_shown_digest(file, partial)}. "
+                "The authors may have changed the archive; give a file that you trust by --weights."
+            )
+        with _disk_errors(target):
+            os.replace(partial, target)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
 def _is_right(file: RemoteFile, target: Path) -> bool:
     try:
         length = target.stat().st_size
         if file.size is not None and length != file.size:
             return False
-        return _has_sha256(file, target)
+        return _has_digest(file, target)
     except OSError:
         return False
 
 
-def _has_sha256(file: RemoteFile, path: Path) -> bool:
-    return file.sha256 is None or sha256_of(path) == file.sha256
+def _has_digest(file: RemoteFile, path: Path) -> bool:
+    return file.digest is None or _digest_of(file, path) == file.digest
+
+
+def _digest_of(file: RemoteFile, path: Path) -> str:
+    sha256, md5 = digests_of(path, md5=file.sha256 is None)
+    return sha256 if file.sha256 else md5
+
+
+def _shown_digest(file: RemoteFile, path: Path) -> str:
+    return f"{'sha256' if file.sha256 else 'md5'} {_digest_of(file, path)} instead of {file.digest}"
 
 
 def _partial_of(target: Path, locked: bool) -> Path:
@@ -171,13 +273,13 @@ def _fetch_from_any(file: RemoteFile, partial: Path, owner: str, transport: Tran
 def _fetch_and_check(file: RemoteFile, url: str, partial: Path, transport: Transport) -> None:
     """Fetch from one address; once more, from the start, if bytes of different tries make a wrong file."""
     resumed = _fetch_with_retries(file, url, partial, transport)
-    if resumed and not _has_sha256(file, partial):
+    if resumed and not _has_digest(file, partial):
         partial.unlink()
         _fetch_with_retries(file, url, partial, transport)
-    if not _has_sha256(file, partial):
-        found = sha256_of(partial)
+    if not _has_digest(file, partial):
+        shown = _shown_digest(file, partial)
         partial.unlink()
-        raise Refused(f"wrong bytes, sha256 {found} instead of {file.sha256}")
+        raise Refused(f"wrong bytes, {shown}")
 
 
 def _fetch_with_retries(file: RemoteFile, url: str, partial: Path, transport: Transport) -> bool:
@@ -209,7 +311,7 @@ def _fetch_with_retries(file: RemoteFile, url: str, partial: Path, transport: Tr
 def _offset(file: RemoteFile, partial: Path, etag: str | None) -> int:
     """Give the length of what is here and may be continued: without digest or version, bytes of two files could mix."""
     length = _length(partial)
-    if (file.sha256 is None and etag is None) or (file.size is not None and length > file.size):
+    if (file.digest is None and etag is None) or (file.size is not None and length > file.size):
         return 0
     return length
 
@@ -238,6 +340,8 @@ def _receive(file: RemoteFile, body: Body, partial: Path, transport: Transport) 
 
 def _copy(file: RemoteFile, body: Body, piece: bytes, out: BinaryIO, transport: Transport) -> int:
     limit = file.size if file.size is not None else body.total
+    if file.role == "table":
+        limit = min(limit or _MOST_OF_A_TABLE, _MOST_OF_A_TABLE)
     done = body.start
     while piece:
         done += len(piece)

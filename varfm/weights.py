@@ -1,142 +1,51 @@
-"""Published weights: what a checkpoint is, where its files lie here, and whether they are the published ones."""
+"""Where the files of a checkpoint lie here, how they come here, and whether they are the published ones."""
 
 from __future__ import annotations
 
-import errno
-import hashlib
 import logging
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
-from importlib import resources
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
-from varfm.cache import cache_root
-from varfm.download import RemoteFile, fetch, sha256_of
-from varfm.errors import DiskError, ModelError
+from varfm.checkpoints import (
+    Checkpoint,
+    FileStatus,
+    LocalWeights,
+    cache_folder,
+    is_here,
+    joint_digest,
+    packaged_path,
+    readable_size,
+    status_of,
+    total_size,
+)
+from varfm.converted import converted_path, has_conversion, source_statuses, status_of_conversion
+from varfm.download import RemoteFile, fetch, fetch_members
+from varfm.errors import ModelError
 from varfm.https import Transport
+from varfm.overrides import judge, local_copy
+
+__all__ = [
+    "AUTOMATIC_BYTES",
+    "Checkpoint",
+    "FileStatus",
+    "LocalWeights",
+    "cache_folder",
+    "download",
+    "fetch_small",
+    "locate",
+    "packaged_path",
+    "path",
+    "presence",
+    "readable_size",
+    "verify",
+]
 
 logger = logging.getLogger(__name__)
 
 AUTOMATIC_BYTES = 50_000_000
 """A run fetches at most this much by itself; more is fetched only when asked for."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Checkpoint:
-    """One published set of weights.
-
-    Attributes:
-        name: The published name in lower case.
-        module: The module of `varfm.models` that holds `build`.
-        files: What is fetched; empty where the weights are packaged or there are none.
-        licence: Of the weights, an SPDX identifier where there is one.
-        commercial: False where the licence forbids commercial use.
-        paper: Citation with DOI.
-        source: Address of the authors' code.
-        assembly: Whose sequence trained the model (`hg19`, `GRCh38`, `mm10`); empty where it does not matter.
-        window: Bases that the model reads.
-        index: 0-based position in the window of the first changed base, or of the TSS for models placed on genes.
-        reads: What the network answers, in a phrase.
-        scores: The default scores, in a phrase.
-        strands: How the two strands enter, in a phrase.
-        needs_genes: True if scores belong to genes, so that a run needs an annotation.
-        hidden: Only for tests of varfm: not listed, and refused without VARFM_TESTING=1.
-        packaged: Path of the weights inside the package `varfm`, with its sha256 in `packaged_sha256`.
-    """
-
-    name: str
-    module: str
-    licence: str
-    commercial: bool
-    paper: str
-    source: str
-    assembly: str
-    window: int
-    index: int
-    reads: str
-    scores: str
-    strands: str
-    files: tuple[RemoteFile, ...] = ()
-    needs_genes: bool = False
-    hidden: bool = False
-    packaged: str | None = None
-    packaged_sha256: str | None = None
-
-    @property
-    def needs_weights(self) -> bool:
-        """True unless the model has no parameters at all."""
-        return bool(self.files or self.packaged)
-
-    @property
-    def size(self) -> int | None:
-        """Bytes of all files; None where one of them is not known."""
-        if self.packaged:
-            path = packaged_path(self)
-            return path.stat().st_size if path.is_file() else None
-        sizes = [file.size for file in self.files]
-        return None if None in sizes else sum(size or 0 for size in sizes)
-
-    @property
-    def licence_line(self) -> str:
-        """The licence in one line, stamped where commercial use is forbidden."""
-        stamp = "" if self.commercial else " - NOT FOR COMMERCIAL USE"
-        return f"{self.name}: licence {self.licence}{stamp}; please cite {self.paper}"
-
-
-@dataclass(frozen=True, slots=True)
-class LocalWeights:
-    """Weights on this machine, hashed just now.
-
-    Attributes:
-        path: The file; the folder where the checkpoint has several; the null device where the model has no weights.
-        sha256: Of the file; of the lines `sha256  name` of all files where there are several; empty for none.
-        published: False where a file is not the one in the catalogue.
-    """
-
-    path: Path
-    sha256: str
-    published: bool
-
-
-@dataclass(frozen=True, slots=True)
-class FileStatus:
-    """What `verify` found of one file. `unknown`: it is here, but no digest was published for it."""
-
-    path: Path
-    state: Literal["ok", "missing", "wrong", "unknown"]
-    sha256: str | None
-
-
-def readable_size(n_bytes: int | None) -> str:
-    """Give a size for people, e.g. `1.4 MB` (10^6 bytes); `unknown size` for None."""
-    if n_bytes is None:
-        return "unknown size"
-    if n_bytes < 1000:
-        return f"{n_bytes} bytes"
-    value = float(n_bytes)
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if value < 999.5 or unit == "GB":
-            break
-        value /= 1000
-    return f"{value:.0f} {unit}" if value >= 100 else f"{value:.1f} {unit}"
-
-
-def cache_folder(checkpoint: Checkpoint) -> Path:
-    """Give the folder of a checkpoint in the cache, below VARFM_CACHE or the user's cache folder; it need not exist."""
-    return cache_root() / "weights" / checkpoint.name
-
-
-def packaged_path(checkpoint: Checkpoint) -> Path:
-    """Give the path of weights that ship with varfm.
-
-    Raises:
-        ModelError: If the checkpoint does not ship with varfm.
-    """
-    if checkpoint.packaged is None:
-        raise ModelError(f"{checkpoint.name} does not ship with varfm; see varfm models info {checkpoint.name}.")
-    return Path(str(resources.files("varfm").joinpath(checkpoint.packaged)))
 
 
 def presence(checkpoint: Checkpoint) -> Literal["packaged", "yes", "no", "none needed"]:
@@ -145,26 +54,36 @@ def presence(checkpoint: Checkpoint) -> Literal["packaged", "yes", "no", "none n
         return "packaged" if packaged_path(checkpoint).is_file() else "no"
     if not checkpoint.files:
         return "none needed"
-    return "yes" if all(_is_here(checkpoint, file) for file in checkpoint.files) else "no"
+    return "no" if _missing(checkpoint) else "yes"
 
 
 def path(checkpoint: Checkpoint) -> Path:
-    """Give the file of a checkpoint on this machine, or the folder where it has several.
+    """Give the file with the tensors of a checkpoint on this machine: varfm's conversion of it, where there is one.
 
     Raises:
         ModelError: If it is not here.
     """
     if presence(checkpoint) in ("no", "none needed"):
         raise _not_here(checkpoint, "are not on this machine")
-    return _local_path(checkpoint)
+    if has_conversion(checkpoint):
+        return converted_path(checkpoint)
+    return _source_path(checkpoint)
 
 
 def verify(checkpoint: Checkpoint) -> tuple[FileStatus, ...]:
-    """Hash every file of a checkpoint that is on this machine and compare it with the catalogue."""
+    """Hash every file of a checkpoint that is on this machine and compare it with the catalogue.
+
+    varfm's own conversion in the cache is compared with what was noted when it was made; where it is there, the files
+    that it was made from may be gone.
+    """
     if checkpoint.packaged:
-        return (_file_status(packaged_path(checkpoint), checkpoint.packaged_sha256),)
+        return (_packaged_status(checkpoint),)
     folder = cache_folder(checkpoint)
-    return tuple(_file_status(folder / file.name, file.sha256) for file in checkpoint.files)
+    converted = _conversion_status(checkpoint)
+    spared = checkpoint.sources if converted and converted.state == "ok" else ()
+    files = [file for file in checkpoint.files if file not in spared or (folder / file.name).exists()]
+    statuses = tuple(status_of(folder / file.name, [file]) for file in files)
+    return (*statuses, converted) if converted else statuses
 
 
 def locate(
@@ -179,9 +98,9 @@ def locate(
     """Find the weights of a checkpoint, fetch them if that is allowed, and hash them: each time, no result is kept.
 
     Args:
-        override: A local copy to use instead (`--weights`).
+        override: A local copy to use instead (`--weights`): a file, or a folder with all files.
         offline: Open no connection.
-        allow_download: Fetch whatever its size. Without it only checkpoints of known size up to 50 MB are fetched.
+        allow_download: Fetch whatever its size. Without it only files of known size up to 50 MB in all are fetched.
         require_published: Refuse a file that is not the published one.
 
     Raises:
@@ -191,20 +110,34 @@ def locate(
     if not checkpoint.needs_weights:
         return _no_weights(checkpoint, override)
     if override is not None:
-        return _from_override(checkpoint, override, require_published)
-    if presence(checkpoint) == "no":
-        _fetch_or_explain(checkpoint, offline, allow_download, transport)
-    return _from_statuses(checkpoint)
+        copy = local_copy(checkpoint, override)
+        auxiliaries = {
+            file.name: copy.auxiliaries.get(file.name, cache_folder(checkpoint) / file.name)
+            for file in checkpoint.auxiliaries
+        }
+        absent = [file for file in checkpoint.auxiliaries if file.name not in copy.auxiliaries]
+        fetch_small(checkpoint, absent, offline=offline, beside=override, transport=transport)
+        return judge(checkpoint, copy, auxiliaries, require_published)
+    missing = _missing(checkpoint)
+    if missing:
+        _fetch_or_explain(checkpoint, missing, offline, allow_download, transport)
+    return _from_package(checkpoint) if checkpoint.packaged else _from_cache(checkpoint)
 
 
 def download(
-    checkpoint: Checkpoint, *, transport: Transport | None = None, announce: Callable[[str], None] = logger.warning
+    checkpoint: Checkpoint,
+    *,
+    files: Sequence[RemoteFile] | None = None,
+    transport: Transport | None = None,
+    announce: Callable[[str], None] = logger.warning,
 ) -> None:
     """Bring the files of a checkpoint into the cache: each to a temporary name, hashed, then renamed.
 
-    Files that are already there and right are kept; wrong ones are replaced.
+    Files that are already there and right are kept; wrong ones are replaced. What varfm's conversion was made from is
+    not fetched again.
 
     Args:
+        files: Only these; None: all.
         announce: Told the licence before the first connection.
 
     Raises:
@@ -212,9 +145,52 @@ def download(
         DiskError: If the cache cannot be written.
     """
     announce(checkpoint.licence_line)
+    if files is None:
+        files = [*([] if _has_right_conversion(checkpoint) else checkpoint.sources), *checkpoint.auxiliaries]
     folder = cache_folder(checkpoint)
-    for file in checkpoint.files:
-        fetch(file, folder, owner=checkpoint.name, transport=transport or Transport())
+    transport = transport or Transport()
+    archives: dict[tuple[str, ...], list[RemoteFile]] = {}
+    for file in files:
+        if file.member:
+            archives.setdefault(file.urls, []).append(file)
+        else:
+            fetch(file, folder, owner=checkpoint.name, transport=transport)
+    for members in archives.values():
+        fetch_members(members, folder, owner=checkpoint.name, transport=transport)
+
+
+def fetch_small(
+    checkpoint: Checkpoint,
+    files: Sequence[RemoteFile],
+    *,
+    offline: bool,
+    beside: Path | None = None,
+    transport: Transport | None = None,
+) -> None:
+    """Make sure that files other than those with the tensors are in the cache; fetch them if they are small.
+
+    Args:
+        beside: Where else they were looked for, for the message.
+
+    Raises:
+        ModelError: If one is not there and is too large, or `offline` forbids to fetch it.
+    """
+    missing = [file for file in files if not is_here(checkpoint, file)]
+    if not missing:
+        return
+    size = _bytes_to_fetch(missing)
+    if not offline and size is not None and size <= AUTOMATIC_BYTES:
+        download(checkpoint, files=missing, transport=transport)
+        return
+    names = ", ".join(file.name for file in missing[:3]) + (", ..." if len(missing) > 3 else "")
+    place = f"beside {beside} nor " if beside else ""
+    only_tables = " --tables" if all(file.role == "table" for file in missing) else ""
+    raise ModelError(
+        f"{names} of {checkpoint.name} ({readable_size(size)}) is neither {place}in the cache"
+        f"{', and --offline forbids to fetch it' if offline else ''}. "
+        f"{'Put it there, or fetch' if beside else 'Fetch'} it with: "
+        f"varfm models download {checkpoint.name}{only_tables}"
+    )
 
 
 def _no_weights(checkpoint: Checkpoint, override: Path | None) -> LocalWeights:
@@ -223,19 +199,22 @@ def _no_weights(checkpoint: Checkpoint, override: Path | None) -> LocalWeights:
     return LocalWeights(Path(os.devnull), "", published=True)
 
 
-def _local_path(checkpoint: Checkpoint) -> Path:
+def _source_path(checkpoint: Checkpoint) -> Path:
     if checkpoint.packaged:
         return packaged_path(checkpoint)
-    folder = cache_folder(checkpoint)
-    return folder / checkpoint.files[0].name if len(checkpoint.files) == 1 else folder
+    return cache_folder(checkpoint) / checkpoint.files[0].name
 
 
-def _is_here(checkpoint: Checkpoint, file: RemoteFile) -> bool:
-    try:
-        found = (cache_folder(checkpoint) / file.name).stat().st_size
-    except OSError:
-        return False
-    return file.size is None or found == file.size
+def _missing(checkpoint: Checkpoint) -> list[RemoteFile]:
+    spared = checkpoint.sources if has_conversion(checkpoint) else ()
+    return [file for file in checkpoint.files if file not in spared and not is_here(checkpoint, file)]
+
+
+def _bytes_to_fetch(files: Sequence[RemoteFile]) -> int | None:
+    """Give what must be fetched for some files; None where nobody knows. Tables are small whatever they are."""
+    if any(file.member for file in files):  # the whole archive must come
+        return None
+    return total_size([file for file in files if file.role != "table" or file.size is not None])
 
 
 def _not_here(checkpoint: Checkpoint, why: str) -> ModelError:
@@ -250,69 +229,63 @@ def _not_here(checkpoint: Checkpoint, why: str) -> ModelError:
     )
 
 
-def _fetch_or_explain(checkpoint: Checkpoint, offline: bool, allow_download: bool, transport: Transport | None) -> None:
+def _fetch_or_explain(
+    checkpoint: Checkpoint,
+    missing: Sequence[RemoteFile],
+    offline: bool,
+    allow_download: bool,
+    transport: Transport | None,
+) -> None:
+    if all(file.role == "table" for file in missing):
+        fetch_small(checkpoint, missing, offline=offline, transport=transport)
+        return
     if offline:
         raise _not_here(checkpoint, "are not on this machine, and --offline forbids to fetch them")
-    size = checkpoint.size
-    if not checkpoint.files or not (allow_download or (size is not None and size <= AUTOMATIC_BYTES)):
+    size = _bytes_to_fetch(missing)
+    if not (allow_download or (size is not None and size <= AUTOMATIC_BYTES)):
         raise _not_here(checkpoint, "are not on this machine")
     download(checkpoint, transport=transport)
 
 
-def _from_statuses(checkpoint: Checkpoint) -> LocalWeights:
-    statuses = verify(checkpoint)
+def _packaged_status(checkpoint: Checkpoint) -> FileStatus:
+    return status_of(packaged_path(checkpoint), [RemoteFile("", (), checkpoint.packaged_sha256, None)])
+
+
+def _from_package(checkpoint: Checkpoint) -> LocalWeights:
+    status = _packaged_status(checkpoint)
+    _refuse_unless_right(checkpoint, [status])
+    return LocalWeights(status.path, status.sha256 or "", published=True)
+
+
+def _from_cache(checkpoint: Checkpoint) -> LocalWeights:
+    """Hash the files in the cache; a conversion that is as it was made stands for the files that it was made from."""
+    folder = cache_folder(checkpoint)
+    converted = status_of_conversion(checkpoint)
+    if converted and converted.state == "ok":
+        main, sources = converted.path, source_statuses(checkpoint)
+    else:
+        main, sources = _source_path(checkpoint), [status_of(folder / f.name, [f]) for f in checkpoint.sources]
+    others = {file.name: status_of(folder / file.name, [file]) for file in checkpoint.auxiliaries}
+    _refuse_unless_right(checkpoint, [*sources, *others.values()])
+    files = {name: status.path for name, status in others.items()}
+    return LocalWeights(main, joint_digest(sources), published=True, files=files)
+
+
+def _refuse_unless_right(checkpoint: Checkpoint, statuses: Sequence[FileStatus]) -> None:
     for status in statuses:
         if status.state == "missing":
             raise _not_here(checkpoint, "are not on this machine")
         if status.state == "wrong":
             raise _not_here(checkpoint, f"are damaged: {status.path} is not the published file")
-    return LocalWeights(_local_path(checkpoint), _digest(statuses), published=True)
 
 
-def _from_override(checkpoint: Checkpoint, override: Path, require_published: bool) -> LocalWeights:
-    expected = _expected_files(checkpoint)
-    if len(expected) == 1:
-        statuses = [_file_status(override, expected[0][1])]
-    else:
-        statuses = [_file_status(override / name, sha256) for name, sha256 in expected]
-    for status in statuses:
-        if status.state == "missing":
-            raise ModelError(
-                f"{status.path}: there is no such file. --weights wants a local copy of {checkpoint.name}."
-            )
-    wrong = [status for status in statuses if status.state != "ok"]
-    if wrong and require_published:
-        raise ModelError(
-            f"{wrong[0].path}: not the published file of {checkpoint.name} (sha256 {wrong[0].sha256}). "
-            "Give the published file, or leave out --require-published."
-        )
-    if wrong:
-        logger.warning("%s: not the published file of %s; its scores are its own.", wrong[0].path, checkpoint.name)
-    return LocalWeights(override, _digest(statuses), published=not wrong)
+def _has_right_conversion(checkpoint: Checkpoint) -> bool:
+    status = status_of_conversion(checkpoint)
+    return status is not None and status.state == "ok"
 
 
-def _expected_files(checkpoint: Checkpoint) -> list[tuple[str, str | None]]:
-    if checkpoint.packaged:
-        return [(checkpoint.packaged, checkpoint.packaged_sha256)]
-    return [(file.name, file.sha256) for file in checkpoint.files]
-
-
-def _file_status(file: Path, expected: str | None) -> FileStatus:
-    try:
-        found = sha256_of(file)
-    except FileNotFoundError:
-        return FileStatus(file, "missing", None)
-    except OSError as error:
-        if error.errno == errno.EIO:
-            raise DiskError(f"{file}: the disk cannot read it ({error.strerror}).") from error
-        raise ModelError(f"{file}: cannot be read ({error.strerror}). Give a file that you may read.") from error
-    if expected is None:
-        return FileStatus(file, "unknown", found)
-    return FileStatus(file, "ok" if found == expected else "wrong", found)
-
-
-def _digest(statuses: tuple[FileStatus, ...] | list[FileStatus]) -> str:
-    if len(statuses) == 1:
-        return statuses[0].sha256 or ""
-    lines = (f"{status.sha256}  {status.path.name}\n" for status in statuses)
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
+def _conversion_status(checkpoint: Checkpoint) -> FileStatus | None:
+    """Judge a conversion that is there; one without a sidecar of its own is wrong."""
+    if not checkpoint.converts or not converted_path(checkpoint).is_file():
+        return None
+    return status_of_conversion(checkpoint) or FileStatus(converted_path(checkpoint), "wrong", None)

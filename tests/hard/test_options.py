@@ -282,8 +282,8 @@ def test_strict_counts_each_model_for_itself(varfm: Varfm, mpra: Path, monkeypat
     # An insertion of 80 bases is too long for 145 - 1 - 72 = 72 bases right of the variant, but not for `null`.
     from varfm.weights import LocalWeights
 
-    monkeypatch.setattr("varfm.weights._from_statuses", lambda checkpoint: LocalWeights(mpra, "0" * 64, published=True))
-    monkeypatch.setattr("varfm.weights.presence", lambda checkpoint: "yes")
+    monkeypatch.setattr("varfm.weights._from_cache", lambda checkpoint: LocalWeights(mpra, "0" * 64, published=True))
+    monkeypatch.setattr("varfm.weights._missing", lambda checkpoint: [])
     table = varfm.file("in.vcf", vcf(record(500, "T", "T" + "G" * 80)))
     result = varfm.score(table, "-m", "null", "-m", "mpra-dragonn", "--strict")
     assert result.status == 1, result.err

@@ -5,9 +5,10 @@ from __future__ import annotations
 import difflib
 import os
 
+from varfm.checkpoints import Checkpoint
 from varfm.download import RemoteFile
 from varfm.errors import ModelError
-from varfm.weights import Checkpoint
+from varfm.models.track_checkpoints import TRACK_CHECKPOINTS
 
 # Addresses name the commit, so that a push upstream cannot change what is fetched.
 _XPRESSO = "https://raw.githubusercontent.com/vagarwal87/Xpresso/b5d1da2b7f7e9376e8b6eca2b6cc73cd361734a3/Fig5_S5"
@@ -53,6 +54,7 @@ _CHECKPOINTS = (
         packaged="models/data/mini.safetensors",
         packaged_sha256="68f7c3922ad55658f58cb1fc26555e60679d06fafb7ec32b2ab50b2ec51bbd1e",
     ),
+    *TRACK_CHECKPOINTS,
     _xpresso(
         "human",
         "GRCh38",
