@@ -27,6 +27,7 @@ from varfm.errors import OptionError
 from varfm.genome import Genome
 from varfm.plan import make_plan
 from varfm.protocols import Model
+from varfm.scorers.placement import Centred
 from varfm.scorers.tracks import TrackScore, TrackScorer
 from varfm.variants import VariantKind
 
@@ -161,7 +162,7 @@ class SnvsOnly(TrackScorer):
 
 
 def test_a_kind_that_a_model_cannot_take_has_its_status_before_its_length() -> None:
-    scorer = SnvsOnly(9, 4, (TrackScore(column("sum"), (0,)),))
+    scorer = SnvsOnly(Centred(9, 4), (TrackScore(column("sum"), (0,)),))
     model = Model("toy-snv", PointNet(9), scorer, batch_rows=(4, 4))
     records = [("c", 31, "G", "T"), ("c", 31, "GG", "TC"), ("c", 31, "G", "GTTTTTTT"), ("c", 31, "G", "G")]
     found = run_toy(model, GENOME, records)
@@ -191,7 +192,7 @@ class Broken(PointNet):
 )
 def test_nan_in_an_answer_or_no_finite_column_is_no_score(wrong: tuple[float, ...], status: str) -> None:
     scores = (TrackScore(column("sum"), (0,)), TrackScore(column("n_g"), (1,)))
-    scorer = TrackScorer(9, 4, scores, "forward")
+    scorer = TrackScorer(Centred(9, 4, "forward"), scores)
     model = Model("broken", Broken(*wrong), scorer, batch_rows=(4, 4))
     bases = "GGGG" + "TACGTACGTA" + "GGGG"
     found = run_toy(model, bases, [("c", 9, bases[8], "G"), ("c", 10, bases[9], "G")])

@@ -15,6 +15,7 @@ import pytest
 from torch import Tensor
 
 from varfm.protocols import Column, Model, Row
+from varfm.scorers.placement import Centred
 from varfm.scorers.tracks import TrackScore, TrackScorer
 from varfm.session import Session, SessionOptions
 from varfm.variants import Status
@@ -160,7 +161,7 @@ class CountG:
 @pytest.fixture
 def toy_model() -> Model:
     column = Column("G", "Change of the number of G.", "bases", "alt - ref")
-    return Model("toy", CountG(), TrackScorer(99, 49, (TrackScore(column, (0,), "G"),), strands="forward"))
+    return Model("toy", CountG(), TrackScorer(Centred(99, 49, "forward"), (TrackScore(column, (0,), "G"),)))
 
 
 def test_every_allele_gets_the_status_that_the_readme_tells(

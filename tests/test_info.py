@@ -44,6 +44,13 @@ class ToyScorer:
     supports: frozenset[VariantKind] = frozenset(VariantKind)
     max_allele: int = 10
 
+    @property
+    def n_values(self) -> int:
+        return len(self.columns)
+
+    def unchanged(self) -> Any:
+        raise NotImplementedError
+
     def sites(self, left: object, right: object, genes: object) -> Any:
         raise NotImplementedError
 

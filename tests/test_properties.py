@@ -21,6 +21,7 @@ from toys import (
     binned_model,
     flipped,
     gene,
+    matrix_model,
     needs_shared,
     one,
     point_model,
@@ -37,6 +38,8 @@ from varfm.normalise import normalise
 from varfm.plan import make_plan
 from varfm.protocols import Model
 from varfm.runner import Runner
+from varfm.scorers.matrix import MatrixScorer
+from varfm.scorers.placement import Centred, OnGenes
 from varfm.scorers.tracks import TrackScorer
 from varfm.variants import Variant
 from varfm.windows import Gene, Pair, Site, right_fixed
@@ -70,7 +73,11 @@ EVEN = Subject("even", lambda: point_model(10, 4), 60)
 POINT_COMPENSATED = Subject("point compensated", lambda: point_model(indel_mode="compensate"), 60)
 BINNED = Subject("binned", binned_model, 60)
 TSS = Subject("tss", tss_model, 60, has_genes=True)
-TOYS = [POINT, EVEN, POINT_COMPENSATED, BINNED, TSS]
+MATRIX = Subject("matrix", matrix_model, 60)
+TWO_BINS = Subject("two bins", lambda: matrix_model(bins=(0, 2)), 60)
+SHIFTED = Subject("shifted", lambda: matrix_model(Centred(12, 5, "both", "compensate", (0, 2))), 60)
+ON_GENES = Subject("on genes", lambda: matrix_model(OnGenes(12, 7, "both"), bins=(1, 2)), 60, has_genes=True)
+TOYS = [POINT, EVEN, POINT_COMPENSATED, BINNED, TSS, MATRIX, TWO_BINS, SHIFTED, ON_GENES]
 MINI = Subject("mini", mini_model, 260)
 MPRA = Subject("mpra-dragonn", mpra_model, 300)
 XPRESSO = Subject("xpresso", xpresso_model, 12_000, has_genes=True)
@@ -264,7 +271,9 @@ def test_snvs_score_alike_on_both_strands_of_real_networks(subject: Subject, dat
     holds_unmirrored(subject, data.draw(cases(subject.n_bases, "snv")))
 
 
-@pytest.mark.parametrize("subject", [POINT_COMPENSATED, BINNED], ids=lambda subject: subject.name)
+@pytest.mark.parametrize(
+    "subject", [POINT_COMPENSATED, BINNED, MATRIX, TWO_BINS, SHIFTED], ids=lambda subject: subject.name
+)
 @given(data=st.data())
 def test_compensated_indels_score_alike_on_both_strands(subject: Subject, data: st.DataObject) -> None:
     holds_unmirrored(subject, data.draw(cases(subject.n_bases, "indel")))
@@ -278,20 +287,22 @@ def test_compensated_indels_score_alike_on_both_strands_of_real_networks(subject
 
 
 @dataclass(frozen=True, slots=True)
-class MirroredScorer(TrackScorer):
+class Mirrored(Centred):
     """The window rule on the other strand: the flank on the right stays in place."""
 
-    def pairs(self, site: Site) -> list[Pair]:
-        return [right_fixed(site.right, self.length, self.index)]
+    def pairs(self, site: Site, shift: int) -> list[Pair]:
+        return [right_fixed(site.right, self.length, self.index + shift)]
 
 
 def mirrored_rule(subject: Subject) -> Subject:
     def make() -> Model:
         model = subject.make()
         scorer = model.scorer
-        assert isinstance(scorer, TrackScorer)
-        mirrored = MirroredScorer(scorer.length, scorer.index, scorer.scores, scorer.strands, scorer.indel_mode)
-        return replace(model, scorer=mirrored)
+        assert isinstance(scorer, TrackScorer | MatrixScorer)
+        centred = scorer.placement
+        assert isinstance(centred, Centred)
+        mirrored = Mirrored(centred.length, centred.index, centred.strands, centred.indel_mode, centred.shifts)
+        return replace(model, scorer=replace(scorer, placement=mirrored))
 
     return subject._replace(name=f"{subject.name} mirrored", make=make)
 
@@ -312,9 +323,10 @@ def test_every_allele_scores_alike_under_the_mirrored_rule_of_real_networks(
     test_every_allele_scores_alike_under_the_mirrored_rule.hypothesis.inner_test(subject, data)
 
 
+@pytest.mark.parametrize("subject", [TSS, ON_GENES], ids=lambda subject: subject.name)
 @given(data=st.data())
-def test_every_allele_near_a_gene_scores_alike_on_both_strands(data: st.DataObject) -> None:
-    holds_unmirrored(TSS, data.draw(cases(TSS.n_bases)))
+def test_every_allele_near_a_gene_scores_alike_on_both_strands(subject: Subject, data: st.DataObject) -> None:
+    holds_unmirrored(subject, data.draw(cases(subject.n_bases)))
 
 
 @few

@@ -20,7 +20,10 @@ from varfm.io.vcf import VcfReader
 from varfm.plan import make_plan
 from varfm.protocols import Column, Model, Row
 from varfm.scorers.expression import TssScorer
-from varfm.scorers.tracks import IndelMode, Strands, TrackScore, TrackScorer
+from varfm.scorers.matrix import Group, MatrixScorer, TrackName
+from varfm.scorers.measures import SAD, SADR
+from varfm.scorers.placement import Centred, IndelMode, OnGenes, Placement, Strands
+from varfm.scorers.tracks import TrackScore, TrackScorer
 from varfm.variants import Status
 from varfm.windows import Gene, Haplotype
 
@@ -87,6 +90,25 @@ class ScalarNet(PointNet):
         return super().forward(batch)[:, :1]
 
 
+class MatrixNet(PointNet):
+    """Three tracks in bins: the weighted sum of the bin, its count of G, and its count of C."""
+
+    def __init__(self, length: int, n_bins: int) -> None:
+        super().__init__(length)
+        self.n_bins = n_bins
+
+    def forward(self, batch: Tensor) -> Tensor:
+        """(n, length) codes -> (n, n_bins, 3)."""
+        by_bin = batch.reshape(len(batch), self.n_bins, -1)
+        inside = torch.arange(1, by_bin.shape[2] + 1, dtype=torch.float32)
+        weighted = (self.values[by_bin.long()] * inside).sum(2)
+        return torch.stack([weighted, (by_bin == 2).float().sum(2), (by_bin == 1).float().sum(2)], 2)
+
+    def reduce(self, haplotype: Haplotype, outputs: Sequence[Tensor]) -> Tensor:
+        """Give the bins from left to right of the forward strand."""
+        return outputs[0].flip(0) if haplotype.strand == "-" else outputs[0]
+
+
 def column(name: str) -> Column:
     """Make a column of which only the name matters."""
     return Column(name, f"Toy {name}.", "none", "alt - ref")
@@ -97,7 +119,7 @@ def point_model(
 ) -> Model:
     """Make a model with the columns `sum` and `n_g`."""
     scores = (TrackScore(column("sum"), (0,), "SUM"), TrackScore(column("n_g"), (1,)))
-    scorer = TrackScorer(length, index, scores, strands, indel_mode)
+    scorer = TrackScorer(Centred(length, index, strands, indel_mode), scores)
     return Model("toy-point", PointNet(length), scorer, batch_rows=(rows, rows))
 
 
@@ -107,14 +129,25 @@ def binned_model(
     """Make a model with one column per bin, and `mean` over the bins."""
     bins = tuple(TrackScore(column(f"bin{n}"), (n,)) for n in range(n_bins))
     scores = (TrackScore(column("mean"), tuple(range(n_bins)), "MEAN"), *bins)
-    scorer = TrackScorer(length, index, scores, "both", indel_mode)
+    scorer = TrackScorer(Centred(length, index, "both", indel_mode), scores)
     return Model("toy-binned", BinnedNet(length, n_bins), scorer, batch_rows=(rows, rows))
 
 
 def tss_model(length: int = 12, index: int = 7, *, rows: int = 4) -> Model:
     """Make a model whose window is placed on genes."""
-    scorer = TssScorer(length, index, column("level"), "LEVEL")
+    scorer = TssScorer(OnGenes(length, index), column("level"), "LEVEL")
     return Model("toy-tss", ScalarNet(length), scorer, batch_rows=(rows, rows))
+
+
+def matrix_model(
+    placement: Placement | None = None, *, bins: tuple[int, ...] | None = None, n_bins: int = 4, rows: int = 4
+) -> Model:
+    """Make a model of three tracks and four bins over twelve bases, compensated unless placed otherwise."""
+    placement = placement or Centred(12, 5, "both", "compensate")
+    tracks = tuple(TrackName(n, name) for n, name in enumerate(("weighted", "G", "C")))
+    groups = (Group("DNASE", (0,)), Group("CAGE", (1, 2)))
+    scorer = MatrixScorer(placement, (SAD, SADR), tracks, groups, SAD, bins)
+    return Model("toy-matrix", MatrixNet(12, n_bins), scorer, batch_rows=(rows, rows))
 
 
 def gene(tss: int, strand: str = "+", name: str = "g", contig: str = "c") -> Gene:
@@ -162,7 +195,7 @@ def run_files(
     """Score a VCF file; an allele without score gives one entry without scores."""
     plan = make_plan([model], device="cpu", batch_size=batch_size, threads=1)
     found: list[Toy] = []
-    n_records = 0
+    n_records, n_columns = 0, len(model.scorer.columns)
     with Genome(fasta, fasta.parent / "cache") as genome, VcfReader(str(vcf)) as reader:
         alleles_of = AlleleReader(genome, ContigMap(genome.contigs, reader.header.contigs))
         engine = Engine(model, plan, genome, GeneIndex(genes, "bed"))
@@ -178,7 +211,7 @@ def run_files(
                 assert status.is_scored == (allele in sites), (status, allele)
                 for site in sites.get(allele, [-1]):
                     name = scored.genes[site].name if scored.genes is not None and site >= 0 else None
-                    values = tuple(scored.scores[site].tolist()) if site >= 0 else ()
+                    values = tuple(scored.scores[site, :n_columns].tolist()) if site >= 0 else ()
                     found.append(Toy(*place, status.name, name, values))
             n_records += block.n_records
     return found

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from varfm.io.block import ALT, CHROM, ID, POS, REF, Block
+from varfm.io.rows import label_texts
 from varfm.io.table import frame, table_rows
+from varfm.protocols import Column
 from varfm.session import ScoredBlock, Session, SessionOptions
 from varfm.variants import Status
 
@@ -29,7 +32,8 @@ class Result:
         alt: One ALT, as the VCF has it.
         status: A status word of `docs/variants.md`.
         gene: Name of the gene that the scores belong to, or None.
-        scores: Column name to score; empty where the allele was not scored; NaN where a single value is missing.
+        scores: Column name to score, or to a name for columns of names; empty where the allele was not scored; NaN (no
+            name: None) where a single value is missing.
     """
 
     contig: str
@@ -39,7 +43,7 @@ class Result:
     alt: str
     status: str
     gene: str | None
-    scores: dict[str, float]
+    scores: dict[str, float | str | None]
 
 
 class Results:
@@ -97,12 +101,19 @@ def open_results(vcf: str, fasta: str | None, model: str, genes: str | None, opt
 def _results_of(item: ScoredBlock, session: Session) -> Iterator[Result]:
     model = session.models[0]
     rows = table_rows(item.alleles, item.scored[0], model)
-    names = [column.name for column in model.scorer.columns]
+    columns = model.scorer.columns
     for row, allele in enumerate(rows.allele.tolist()):
         status = Status(item.scored[0].status[allele])
-        scores = dict(zip(names, rows.scores[row].tolist(), strict=True)) if status.is_scored else {}
+        scores = _named(columns, rows.scores[row]) if status.is_scored else {}
         gene = rows.genes[row] if rows.genes and rows.genes[row] != "." else None
         yield Result(*_written(item, allele), status.name, gene, scores)
+
+
+def _named(columns: Sequence[Column], values: NDArray[np.float32]) -> dict[str, float | str | None]:
+    return {
+        column.name: label_texts(column, values[index : index + 1])[0] if column.labels else float(values[index])
+        for index, column in enumerate(columns)
+    }
 
 
 def _written(item: ScoredBlock, allele: int) -> tuple[str, int, str, str, str]:

@@ -14,7 +14,7 @@ from varfm.alleles import Aligned, Alleles
 from varfm.errors import OptionError
 from varfm.genome import Genome, reverse_complement
 from varfm.plan import Plan
-from varfm.protocols import DirectScorer, GeneIndex, Model, Network, Row, Scored
+from varfm.protocols import DirectScorer, GeneIndex, Model, Network, Row, Scored, Scorer
 from varfm.variants import Status
 from varfm.windows import Gene, Haplotype, Site
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from varfm.runner import Runner
 
 _N = b"\x04"
-_WAVE_BYTES = 64 * 2**20  # rows held at once, beside what the outputs take
+_WAVE_BYTES = 64 * 2**20  # rows and their outputs held at once, unless one batch alone takes more
 _WAVE_BATCHES = 16
 
 
@@ -92,7 +92,7 @@ class Engine:
         if self.runner is None:
             return self._score_directly(alleles)
         started = time.perf_counter()
-        result = _Result(alleles, len(self.model.scorer.columns))
+        result = _Result(alleles, self.model.scorer)
         wave = _Wave()
         for allele in np.flatnonzero(alleles.status == Status.OK).tolist():
             self._read_allele(allele, alleles.aligned(allele), result, wave)
@@ -113,7 +113,9 @@ class Engine:
 
     def _is_full(self, wave: _Wave) -> bool:
         assert self.runner is not None
-        return len(wave.rows) >= _WAVE_BATCHES * self.runner.batch_rows or wave.n_bytes >= _WAVE_BYTES
+        n_rows, n_batch = len(wave.rows), self.runner.batch_rows
+        n_bytes = wave.n_bytes + n_rows * self.runner.output_bytes
+        return n_rows >= _WAVE_BATCHES * n_batch or (n_rows >= n_batch and n_bytes >= _WAVE_BYTES)
 
     def _read_allele(self, allele: int, aligned: Aligned, result: _Result, wave: _Wave) -> None:
         """Find the allele's sites and put their rows into the wave, or note why it has none."""
@@ -127,7 +129,7 @@ class Engine:
             result.status[allele] = sites
         elif left.ref == left.alt:
             for site in sites:
-                result.add(allele, site.gene, np.zeros(result.n_columns))
+                result.add(allele, site.gene, scorer.unchanged())
         elif max(len(left.ref), len(left.alt)) > scorer.max_allele:
             result.status[allele] = Status.TOO_LONG
         else:
@@ -179,7 +181,10 @@ class Engine:
                 for haplotype, rows in zip(reading.haplotypes, reading.rows, strict=True)
             ]
             scores = self.model.scorer.score(site, answers).cpu().numpy().astype(np.float64, copy=False)
-            if any(bool(answer.isnan().any()) for answer in answers) or not np.isfinite(scores).any():
+            if (
+                any(bool(answer.isnan().any()) for answer in answers)
+                or not np.isfinite(scores[: result.n_columns]).any()
+            ):
                 result.fail(allele)
             else:
                 result.add(allele, site.gene, scores)
@@ -192,8 +197,8 @@ def _answer(network: Network, haplotype: Haplotype, rows: list[Row], outputs: di
 class _Result:
     """Scores of one block while they come in, site by site, alleles in order."""
 
-    def __init__(self, alleles: Alleles, n_columns: int) -> None:
-        self.n_columns = n_columns
+    def __init__(self, alleles: Alleles, scorer: Scorer) -> None:
+        self.n_columns, self.n_values = len(scorer.columns), scorer.n_values
         self.status = alleles.status.copy()
         self._sites: list[tuple[int, Gene | None, NDArray[np.float64]]] = []
         self._failed: set[int] = set()
@@ -212,7 +217,7 @@ class _Result:
         for allele in self._failed - with_site:
             self.status[allele] = Status.NAN
         genes = tuple(gene for _, gene, _ in self._sites if gene is not None)
-        scores = np.stack([item[2] for item in self._sites]) if self._sites else np.empty((0, self.n_columns))
+        scores = np.stack([item[2] for item in self._sites]) if self._sites else np.empty((0, self.n_values))
         site_allele = np.array([allele for allele, _, _ in self._sites], np.int64)
         return Scored(
             status=self.status,

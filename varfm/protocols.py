@@ -29,6 +29,8 @@ class Column:
         unit: What the number is counted in, e.g. `log odds`.
         formula: How it is computed, in one line.
         signed: True if swapping ref and alt gives minus the score.
+        labels: For a column of names: the value is an index into them, and tables show the name.
+        facts: What else is known of it, name to text, e.g. its track; for the metadata of Parquet files.
     """
 
     name: str
@@ -36,6 +38,8 @@ class Column:
     unit: str
     formula: str
     signed: bool = True
+    labels: tuple[str, ...] = ()
+    facts: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,22 +118,29 @@ class Scorer(Protocol):
     def haplotypes(self, site: Site) -> list[Haplotype]:
         """Give the sequences to read, in fixed order; only called for alleles that change something."""
 
+    @property
+    def n_values(self) -> int:
+        """Length of what `score` gives: first the columns, then what only `headline` reads."""
+
     def score(self, site: Site, answers: Sequence[Tensor]) -> Tensor:
-        """Compare answers, in the order of `haplotypes` -> (n_columns,) float64, on any device."""
+        """Compare answers, in the order of `haplotypes` -> (n_values,) float64, on any device."""
+
+    def unchanged(self) -> NDArray[np.float64]:
+        """Give the (n_values,) values of an allele equal to REF, for which no network runs."""
 
     @property
     def plain_fields(self) -> tuple[int, ...] | None:
         """The column behind each field, where every field is a column as it stands; else None."""
 
     def headline(self, scores: NDArray[np.float64], gene: Gene | None) -> tuple[Value, ...]:
-        """Give the values of `fields` for one site from its (n_columns,) scores and the site's gene."""
+        """Give the values of `fields` for one site from its (n_values,) scores and the site's gene."""
 
 
 class DirectScorer(Scorer, Protocol):
     """A scorer that needs no network: it reads positions only."""
 
     def direct(self, starts: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Score alleles by their 0-based starts: (n,) -> (n, n_columns)."""
+        """Score alleles by their 0-based starts: (n,) -> (n, n_values)."""
 
 
 class GeneIndex(Protocol):
@@ -188,7 +199,7 @@ class Scored:
         site_allele: (n_sites,) int64, ascending: the allele each site belongs to. Alleles that are not scored have no
             site; an allele has several sites only where scores belong to genes.
         genes: (n_sites,) gene names, or None where scores do not belong to genes.
-        scores: (n_sites, n_columns) float64.
+        scores: (n_sites, n_values) float64; the first values are the columns.
         headline_site: (n_alleles,) int64, the site that INFO shows, -1 if none.
     """
 

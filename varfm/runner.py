@@ -41,6 +41,7 @@ class Runner:
         self.device = torch.device(plan.device)
         self.batch_rows = plan.rows_of(model.name)
         self.halved = 0
+        self.output_bytes = 0  # of one row; known once a batch was run
         self._recent: OrderedDict[Row, Tensor] = OrderedDict()
         self._recent_bytes = 0
         if self.device.type == "cpu":
@@ -95,8 +96,10 @@ class Runner:
     def _forward(self, rows: list[Row]) -> Tensor:
         filled = rows + [rows[-1]] * (self.batch_rows - len(rows))
         codes = np.frombuffer(b"".join(filled), np.uint8).reshape(self.batch_rows, -1)
-        # A batch-sized copy of the outputs lets go of the filled-up ones and of the batch as a whole.
-        return self.network.forward(torch.from_numpy(codes.copy()).to(self.device))[: len(rows)].clone()
+        outputs = self.network.forward(torch.from_numpy(codes.copy()).to(self.device))
+        self.output_bytes = outputs[0].numel() * outputs.element_size()
+        # A copy lets go of the filled-up ones.
+        return outputs if len(rows) == self.batch_rows else outputs[: len(rows)].clone()
 
     def _halve(self, error: RuntimeError) -> None:
         if not isinstance(error, torch.OutOfMemoryError) and not any(text in str(error) for text in _OUT_OF_MEMORY):
@@ -119,7 +122,8 @@ class Runner:
             if row in self._recent:
                 self._recent.move_to_end(row)
             else:
-                self._recent[row] = output.clone()  # a view would keep the whole batch
+                # A view would keep the whole batch.
+                self._recent[row] = output if self.batch_rows == 1 else output.clone()
                 self._recent_bytes += _size(row, output)
         while self._recent_bytes > _KEPT_BYTES:
             row, output = self._recent.popitem(last=False)

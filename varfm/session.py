@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, Self
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from varfm.plan import Plan
 
 BLOCK_RECORDS = 4096
+_BLOCK_VALUES = 2**22  # scores of a block, 32 MiB
+_BLOCK_BATCHES = 16  # slow networks tell of their progress after every block
 _STDIN_RECORDS = 50_000  # what is read of a stream, at most, to judge the assembly before anything is written
 
 
@@ -154,11 +156,20 @@ class Session:
         rows = {engine.model.name: engine.runner.probe() for engine in engines if engine.runner}
         return plan.with_rows(rows), engines
 
+    def _block_records(self) -> int:
+        """Records scored together: what bounds memory where there are many scores, and the wait where one is slow."""
+        bounds = [BLOCK_RECORDS]
+        for engine in self.engines:
+            bounds.append(_BLOCK_VALUES // max(1, engine.model.scorer.n_values))
+            if engine.runner is not None:
+                bounds.append(_BLOCK_BATCHES * engine.runner.batch_rows)
+        return max(8, min(bounds))
+
     def _judged_blocks(self) -> Iterator[Block]:
         """Judge the assembly on the whole input's first comparable alleles, regions or not."""
         options = self.options
         quiet = AlleleReader(self.genome, self.contigs)
-        blocks = self.reader.blocks(BLOCK_RECORDS)
+        blocks = self.reader.blocks(self._block_records())
         if not Path(options.vcf).is_file():  # stdin, or a pipe such as <(...) of a shell: it can be read only once
             head: list[Block] = []
             evidence = gather_evidence(comparable_blocks(_noted(blocks, head), quiet))
@@ -273,11 +284,12 @@ def load_models(options: SessionOptions) -> list[Model]:
     from varfm.models import catalog, load
 
     if options.model_options.weights and len(options.models) > 1:
-        raise OptionError("--weights gives one file, but there are several models. Run them one at a time.")
+        raise OptionError("--weights gives one model's files, but there are several models. Run them one at a time.")
     for name in options.models:  # before any of them is fetched
         if catalog.get(name).needs_genes and options.genes.path is None:
             raise missing_genes(name)
-    return [load(name, options.model_options) for name in options.models]
+    chosen = replace(options.model_options, on_genes=options.genes.path is not None)
+    return [load(name, chosen) for name in options.models]
 
 
 def count_alleles(counts: Sequence[Counter[Status]]) -> int:

@@ -10,7 +10,7 @@ import numpy as np
 
 from varfm.errors import MissingExtra
 from varfm.io.counted import CountedFile
-from varfm.io.rows import positions, table_rows, text_columns, text_names
+from varfm.io.rows import label_texts, positions, table_rows, text_columns, text_names
 from varfm.protocols import Model, Scored
 
 if TYPE_CHECKING:
@@ -24,8 +24,9 @@ _GROUP_ROWS = (2**10, 2**17)  # every group costs 100 bytes of footer per column
 class ParquetWriter:
     """Writes text as large strings, POS as int64, scores as float32, null for missing.
 
-    The field of a score carries `description`, `unit` and `formula` as metadata. Row groups are cut at a fixed number
-    of rows: the file does not depend on how the records came in blocks. Bytes that are not UTF-8 become U+FFFD.
+    The field of a score carries `description`, `unit`, `formula` and what is known of its track as metadata; columns of
+    names are text. Row groups are cut at a fixed number of rows: the file does not depend on how the records came in
+    blocks. Bytes that are not UTF-8 become U+FFFD.
 
     Args:
         path: The final name.
@@ -116,7 +117,11 @@ class ParquetWriter:
         arrays = {name: _text_array(values) for name, values in self._text.items()}
         arrays["pos"] = pa.array(self._positions[:n_rows])
         columns = [arrays[name] for name in text_names(self._model)]
-        columns += [pa.array(values, from_pandas=True) for values in self._scores[:n_rows].T]
+        for column, values in zip(self._model.scorer.columns, self._scores[:n_rows].T, strict=True):
+            if column.labels:
+                columns.append(pa.array(label_texts(column, values), pa.large_string()))
+            else:
+                columns.append(pa.array(values, from_pandas=True))
         self._out.write_table(pa.Table.from_arrays(columns, schema=self._schema), row_group_size=n_rows)
         self._n_waiting = 0
         for values in self._text.values():
@@ -129,7 +134,8 @@ def _schema(model: Model) -> Any:
     fields = [pa.field(name, pa.int64() if name == "pos" else pa.large_string()) for name in text_names(model)]
     for column in model.scorer.columns:
         about = {"description": column.description, "unit": column.unit, "formula": column.formula}
-        fields.append(pa.field(column.name, pa.float32(), metadata=about))
+        kind = pa.large_string() if column.labels else pa.float32()
+        fields.append(pa.field(column.name, kind, metadata=about | dict(column.facts)))
     return pa.schema(fields, metadata={"varfm_model": model.name, "varfm_weights_sha256": model.origin.weights_sha256})
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from varfm.io.block import ALT, CHROM, ID, REF, Block
 from varfm.io.info import STATUS_WORDS, clean_text, rounded
-from varfm.protocols import Model, Scored
+from varfm.protocols import Column, Model, Scored
 from varfm.variants import Status
 
 if TYPE_CHECKING:  # two of its arrays are needed, not the genome behind them
@@ -27,7 +27,7 @@ class Rows:
 
     Attributes:
         allele: (n_rows,) int64, ascending, every allele at least once.
-        scores: (n_rows, n_columns) float32, NaN where missing.
+        scores: (n_rows, n_columns) float32, NaN where missing; for columns of names, see `label_texts`.
         genes: One name per row, `.` where there is none; None for models whose scores do not belong to genes.
     """
 
@@ -43,7 +43,7 @@ def table_rows(alleles: Alleles, scored: Scored, model: Model) -> Rows:
     allele = np.repeat(np.arange(len(n_sites)), np.maximum(n_sites, 1))
     has_site = n_sites[allele] > 0
     scores = np.full((len(allele), len(model.scorer.columns)), np.nan, np.float32)
-    scores[has_site] = rounded(scored.scores[sites])
+    scores[has_site] = rounded(scored.scores[sites, : scores.shape[1]])
     genes = None
     if model.scorer.needs_genes:
         genes = ["."] * len(allele)
@@ -76,6 +76,11 @@ def text_columns(block: Block, alleles: Alleles, scored: Scored, rows: Rows) -> 
     if rows.genes is not None:
         columns["gene"] = [b"" if gene == "." else gene.encode() for gene in rows.genes]
     return columns
+
+
+def label_texts(column: Column, values: NDArray[np.float32]) -> list[str | None]:
+    """Give the names of a column whose values are indices into its labels; None where there is no value."""
+    return [None if value != value else column.labels[int(value)] for value in values.tolist()]
 
 
 def positions(block: Block, alleles: Alleles, rows: Rows) -> NDArray[np.int64]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -15,11 +15,11 @@ from varfm.errors import DiskError, InputError, OptionError
 from varfm.io.block import Block
 from varfm.io.counted import CountedFile
 from varfm.io.deflate import BgzfWriter
-from varfm.io.info import FLOAT_FORMAT, STATUS_WORDS
+from varfm.io.info import FLOAT_FORMAT, STATUS_WORDS, clean_text
 from varfm.io.parquet import ParquetWriter
-from varfm.io.rows import Rows, allele_heads, positions, table_rows, text_columns, text_names
+from varfm.io.rows import Rows, allele_heads, label_texts, positions, table_rows, text_columns, text_names
 from varfm.io.streams import open_stream
-from varfm.protocols import Model, Scored
+from varfm.protocols import Column, Model, Scored
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -103,7 +103,8 @@ def frame(model: Model, blocks: Iterable[tuple[Block, Alleles, Scored]]) -> pd.D
         blocks: Records, their alleles, and what the model says of them.
 
     Returns:
-        The columns of the TSV; `pos` is 1-based, scores are float32 with NaN for missing, and a missing gene is None.
+        The columns of the TSV; `pos` is 1-based, scores are float32 with NaN for missing; a missing gene or
+        name is None.
     """
     import pandas as pd
 
@@ -119,6 +120,9 @@ def frame(model: Model, blocks: Iterable[tuple[Block, Alleles, Scored]]) -> pd.D
         {name: np.array(values, np.int64 if name == "pos" else object) for name, values in columns.items()}
     )
     numbers = pd.DataFrame(np.concatenate(scores), columns=[column.name for column in model.scorer.columns])
+    for column in model.scorer.columns:
+        if column.labels:
+            numbers[column.name] = np.array(label_texts(column, numbers[column.name].to_numpy()), object)
     return pd.concat([text, numbers], axis=1)
 
 
@@ -150,7 +154,7 @@ class TsvWriter:
             heads = [heads[allele] for allele in rows.allele.tolist()]
         if rows.genes is not None:
             heads = [head + b"\t" + gene.encode() for head, gene in zip(heads, rows.genes, strict=True)]
-        for start, lines in _score_lines(rows.scores):
+        for start, lines in _score_lines(rows.scores, self._model.scorer.columns):
             piece = heads[start : start + len(lines)]
             self._put(b"".join([head + line for head, line in zip(piece, lines, strict=True)]))
         self._n_rows += len(heads)
@@ -186,15 +190,29 @@ class TsvWriter:
             (self._bgzf or self._target.file).write(text)
 
 
-def _score_lines(scores: NDArray[np.float32]) -> Iterator[tuple[int, list[bytes]]]:
+def _score_lines(scores: NDArray[np.float32], columns: Sequence[Column]) -> Iterator[tuple[int, list[bytes]]]:
     # The text of the scores, row by row, with the number of the first row of each piece.
     n_rows, n_columns = scores.shape
+    if any(column.labels for column in columns):
+        yield 0, _mixed_lines(scores, columns)
+        return
     line = b"".join([b"\t" + FLOAT_FORMAT] * n_columns) + b"\n"
     step = max(1, _VALUES_AT_ONCE // max(n_columns, 1))
     for start, end in pairwise([*range(0, n_rows, step), n_rows]):
         values = tuple(scores[start:end].astype(np.float64).ravel().tolist())
         text = (line * (end - start) % values).replace(b"nan", b".")
         yield start, text.splitlines(keepends=True)
+
+
+def _mixed_lines(scores: NDArray[np.float32], columns: Sequence[Column]) -> list[bytes]:
+    # Tables with columns of names have few columns, so cells may be written one by one.
+    cells = []
+    for column, values in zip(columns, scores.T, strict=True):
+        if column.labels:
+            cells.append([clean_text(text or "").encode() for text in label_texts(column, values)])
+        else:
+            cells.append([FLOAT_FORMAT % value if value == value else b"." for value in values.tolist()])
+    return [b"\t" + b"\t".join(row) + b"\n" for row in zip(*cells, strict=True)]
 
 
 def _suffix(path: Path) -> str:

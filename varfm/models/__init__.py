@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from varfm.errors import OptionError
-from varfm.models.columns import COLUMNS, HEADLINES
+from varfm.models.columns import COLUMNS, HEADLINES, MEASURES
 from varfm.protocols import Column, Model
 
 if TYPE_CHECKING:
-    from varfm.scorers.tracks import IndelMode, Strands
+    from varfm.scorers.placement import IndelMode, Strands
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,14 @@ class ModelOptions:
         indel_mode: `anchor` or `compensate`; None: the model's default.
         strands: `both` or `forward`; None: the model's default.
         tracks: Names or indices of tracks that INFO and tables are to hold; empty: the model's default.
-        weights: Local file to take instead of the catalogue's.
+        scores: Names of the scores to report; empty: the model's default.
+        bins: Output bins that count, e.g. `446-448`, from 0; None: all.
+        shifts: Bases by which the allele is moved right in the window, one reading each; None: (0,).
+        on_genes: Place the windows of models that can do both on genes, not on alleles.
+        max_distance: Bases between allele and TSS; None: the model's default.
+        compat: Name of an upstream's way of placing indels; None: the right way.
+        weights: Local file or folder to take instead of the catalogue's.
+        model_config: JSON file with the sizes of a network that is not the published one.
         require_published: Refuse weights that are not the published file.
         offline: Open no socket.
         download: Fetch missing weights whatever their size.
@@ -33,7 +40,14 @@ class ModelOptions:
     indel_mode: IndelMode | None = None
     strands: Strands | None = None
     tracks: tuple[str, ...] = ()
+    scores: tuple[str, ...] = ()
+    bins: str | None = None
+    shifts: tuple[int, ...] | None = None
+    on_genes: bool = False
+    max_distance: int | None = None
+    compat: str | None = None
     weights: Path | None = None
+    model_config: Path | None = None
     require_published: bool = False
     offline: bool = False
     download: bool = False
@@ -75,7 +89,10 @@ def describe(name: str) -> tuple[Column, ...]:
     """
     from varfm.models import catalog
 
-    return COLUMNS[catalog.get(name).name]
+    name = catalog.get(name).name
+    if name in MEASURES:
+        return tuple(Column(m.name, m.description, m.unit, m.formula, m.signed) for m in MEASURES[name])
+    return COLUMNS[name]
 
 
 def without_options(name: str, **given: object) -> None:

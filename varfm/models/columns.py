@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from varfm.protocols import Column
+from varfm.scorers.measures import BINNED_MEASURES, POINT_MEASURES, Measure
 
 _XPRESSO = (
     Column(
@@ -49,6 +50,15 @@ _MINI = tuple(
     for name, label in (("CTCF", "CTCF"), ("PU1", "PU.1"))
 )
 
+_EXPECTO = (
+    Column(
+        "DLNE",
+        "Change of predicted ln expression of the gene, alt minus ref: positive where alt is expressed more.",
+        "natural-log fold change",
+        "sum over windows, rates, features of w exp(-rate floor(|distance to TSS|/200)) (alt - ref), strands averaged",
+    ),
+)
+
 _NULL = (Column("position", "Start of the normalised allele modulo 97.", "none", "start mod 97", signed=False),)
 
 COLUMNS: dict[str, tuple[Column, ...]] = {
@@ -56,9 +66,22 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
     "xpresso-human": _XPRESSO,
     "xpresso-mouse": _XPRESSO,
     "mpra-dragonn": _MPRA,
+    "expecto": _EXPECTO,
     "null": _NULL,
 }
 """Catalogue name -> columns of the model's table."""
 
 HEADLINES = frozenset({"HEPG2"})
 """Columns that are no track of their own but a mean of tracks."""
+
+MEASURES: dict[str, tuple[Measure, ...]] = {
+    "deepsea": POINT_MEASURES,
+    "beluga": POINT_MEASURES,
+    "basset": POINT_MEASURES,
+    "basenji": BINNED_MEASURES,
+    "basenji2": BINNED_MEASURES,
+    "basenji2-mouse": BINNED_MEASURES,
+    "enformer": BINNED_MEASURES,
+    "enformer-mouse": BINNED_MEASURES,
+}
+"""Catalogue name -> the scores that each of the model's many tracks can have, the headline's first choice first."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -13,10 +15,16 @@ from numpy.typing import NDArray
 from torch import nn
 
 from varfm.errors import ModelError
+from varfm.models import ModelOptions
 from varfm.protocols import Origin
+from varfm.readers import Tensors, read_tensors
+from varfm.readers.safetensors import read_metadata, recognises
 from varfm.weights import Checkpoint, LocalWeights
 
 Net = TypeVar("Net", bound=nn.Module)
+Config = TypeVar("Config")
+State = dict[str, NDArray[np.generic]]
+"""Values by parameter name."""
 
 
 def keras_layers(tensors: Mapping[str, NDArray[np.generic]], kind: str) -> list[dict[str, NDArray[np.generic]]]:
@@ -64,6 +72,87 @@ def filled(network: Net, state: Mapping[str, NDArray[np.generic]], path: Path) -
     }
     network.load_state_dict(tensors, strict=True, assign=True)
     return network.requires_grad_(False).eval()
+
+
+def sizes(published: Config, weights: LocalWeights, options: ModelOptions) -> Config:
+    """Give the sizes of the network: those of the user's JSON file where there is one, else the published ones.
+
+    Args:
+        published: A frozen dataclass; the JSON object may give any of its fields.
+        weights: May bring a `config.json` of its own folder.
+        options: `model_config` comes first.
+
+    Raises:
+        ModelError: If the file is not such a JSON object.
+    """
+    path = options.model_config or weights.config
+    if path is None:
+        return published
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path}: cannot be read as JSON ({error}). Give the sizes of the network.") from error
+    known = {field.name: getattr(published, field.name) for field in fields(published)}  # type: ignore[arg-type]
+    if not isinstance(found, dict) or found.keys() - known.keys():
+        wrong = ", ".join(sorted(found.keys() - known.keys())) if isinstance(found, dict) else "no object"
+        raise ModelError(f"{path}: expected a JSON object with any of {', '.join(known)}; found {wrong}.")
+    given = {key: tuple(value) if isinstance(value, list) else value for key, value in found.items()}
+    for key, value in given.items():
+        if not _is_like(value, known[key]):
+            raise ModelError(f"{path}: {key} is {json.dumps(found[key])}, expected something like {known[key]!r}.")
+    return type(published)(**(known | given))
+
+
+def _is_like(value: object, example: object) -> bool:
+    if isinstance(example, tuple):
+        return isinstance(value, tuple) and bool(value) and all(_is_like(item, example[0]) for item in value)
+    return type(value) is type(example) and (not isinstance(value, int) or value >= 0)
+
+
+def described(config: object) -> dict[str, Any]:
+    """Give the sizes of a network as the JSON object that `sizes` reads."""
+    return asdict(config)  # type: ignore[call-overload]
+
+
+def loaded(
+    make: Callable[[], Net],
+    weights: LocalWeights,
+    convert: Callable[[Tensors, Path], State],
+    *,
+    path: Path | None = None,
+) -> Net:
+    """Build a network on the meta device and fill it; a converted file is taken as it is.
+
+    A network that needs tables which no file holds has a method `build_tables()`, which is called at the end.
+
+    Args:
+        make: Builds the network.
+        weights: Where its tensors are.
+        convert: Turns the upstream's tensors into the network's own state.
+        path: Another file than that of `weights`.
+
+    Raises:
+        ModelError: If the file cannot be read, or holds another network.
+    """
+    path = path or weights.path
+    with torch.device("meta"):
+        network = make()
+    tensors = read_tensors(path)
+    state: Mapping[str, NDArray[np.generic]] = tensors if is_converted(path) else convert(tensors, path)
+    network = filled(network, state, path)
+    build_tables = getattr(network, "build_tables", None)
+    if build_tables is not None:
+        build_tables()
+    return network
+
+
+def is_converted(path: Path) -> bool:
+    """Say whether `varfm models convert` wrote the file, so that its keys are the network's own."""
+    if path.is_dir():
+        return False
+    with open(path, "rb") as file:
+        is_safetensors = recognises(file.read(9))
+    return is_safetensors and read_metadata(path).get("format") == "varfm"
 
 
 def refuse(path: Path, expected: str, found: Sequence[str]) -> ModelError:

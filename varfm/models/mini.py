@@ -18,6 +18,7 @@ from varfm.models.columns import COLUMNS
 from varfm.models.loading import filled, origin
 from varfm.protocols import Model, Row
 from varfm.readers import read_tensors
+from varfm.scorers.placement import Centred
 from varfm.scorers.tracks import TrackScore, TrackScorer
 from varfm.weights import Checkpoint, LocalWeights
 from varfm.windows import Haplotype
@@ -84,7 +85,7 @@ def build(checkpoint: Checkpoint, weights: LocalWeights, options: ModelOptions) 
     chosen = choose_tracks(checkpoint.name, FACTORS, options.tracks) or tuple(range(len(FACTORS)))
     scores = tuple(TrackScore(COLUMNS[checkpoint.name][index], (index,), FACTORS[index]) for index in chosen)
     strands, indel_mode = options.strands or "both", options.indel_mode or "anchor"
-    scorer = TrackScorer(LENGTH, INDEX, scores, strands, indel_mode)
+    scorer = TrackScorer(Centred(LENGTH, INDEX, strands, indel_mode), scores)
     details = (("window", str(LENGTH)), ("index", str(INDEX)), ("indels", indel_mode), ("strands", strands))
     network = filled(network, read_tensors(weights.path), weights.path)
     return Model(checkpoint.name, network, scorer, origin(checkpoint, weights, details), batch_rows=(256, 4096))

@@ -21,6 +21,7 @@ from varfm.models.columns import COLUMNS, MPRA_TRACKS
 from varfm.models.loading import filled, keras_layers, origin, refuse
 from varfm.protocols import Model, Row
 from varfm.readers import read_tensors
+from varfm.scorers.placement import Centred
 from varfm.scorers.tracks import TrackScore, TrackScorer
 from varfm.weights import Checkpoint, LocalWeights
 from varfm.windows import Haplotype
@@ -94,7 +95,7 @@ def build(checkpoint: Checkpoint, weights: LocalWeights, options: ModelOptions) 
     with torch.device("meta"):
         network = MpraDragonn(n_filters, width)
     strands, indel_mode = options.strands or "both", options.indel_mode or "anchor"
-    scorer = TrackScorer(LENGTH, INDEX, _scores(checkpoint.name, options), strands, indel_mode)
+    scorer = TrackScorer(Centred(LENGTH, INDEX, strands, indel_mode), _scores(checkpoint.name, options))
     details = (("window", str(LENGTH)), ("index", str(INDEX)), ("indels", indel_mode), ("strands", strands))
     network = filled(network, state, weights.path)
     return Model(checkpoint.name, network, scorer, origin(checkpoint, weights, details), batch_rows=(64, 1024))

@@ -23,6 +23,7 @@ from varfm.models.loading import filled, keras_layers, origin, refuse
 from varfm.protocols import Model, Row
 from varfm.readers import read_tensors
 from varfm.scorers.expression import TssScorer
+from varfm.scorers.placement import OnGenes
 from varfm.weights import Checkpoint, LocalWeights
 from varfm.windows import Haplotype
 
@@ -98,7 +99,7 @@ def build(checkpoint: Checkpoint, weights: LocalWeights, options: ModelOptions) 
         raise refuse(weights.path, "6 or 8 half-life features", [f"{n_features}"])
     with torch.device("meta"):
         network = Xpresso(n_features)
-    scorer = TssScorer(LENGTH, TSS_INDEX, COLUMNS[checkpoint.name][0], "DELTA_Z")
+    scorer = TssScorer(OnGenes(LENGTH, TSS_INDEX), COLUMNS[checkpoint.name][0], "DELTA_Z")
     details = (("window", f"{LENGTH}, TSS at {TSS_INDEX}"), ("indels", "TSS-fixed"), ("strands", "of the gene"))
     network = filled(network, state, weights.path)
     return Model(checkpoint.name, network, scorer, origin(checkpoint, weights, details), batch_rows=(8, 256))

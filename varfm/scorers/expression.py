@@ -1,4 +1,4 @@
-"""Scores of networks whose window is placed on a transcription start site."""
+"""The score of networks that answer with one number per gene."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from varfm.protocols import Column, Field, GeneIndex, Value
+from varfm.scorers.placement import OnGenes
 from varfm.scorers.tracks import EVERY_KIND
 from varfm.variants import Status, Variant
-from varfm.windows import Gene, Haplotype, Site, touches, tss_fixed, tss_window
+from varfm.windows import Gene, Haplotype, Site
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,20 +24,19 @@ class TssScorer:
     """Compares one number per gene, read on the gene's strand, the TSS at the same place in both haplotypes.
 
     Attributes:
-        length: Bases that the network reads.
-        index: Place of the TSS in them, on the gene's strand.
+        placement: On the gene's strand alone.
         column: The score.
         key: Its INFO key without the model's prefix.
     """
 
-    length: int
-    index: int
+    placement: OnGenes
     column: Column
     key: str
 
     needs_genes = True
     supports = EVERY_KIND
     plain_fields = None
+    n_values = 1
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -53,29 +53,25 @@ class TssScorer:
 
     @property
     def max_allele(self) -> int:
-        """At least one reference base must be left beyond an allele at the TSS."""
-        return self.length - 1 - self.index
+        """As the placement says."""
+        return self.placement.max_allele
 
     def sites(self, left: Variant, right: Variant, genes: GeneIndex | None) -> list[Site] | Status:
         """Give one site per gene whose window the allele touches."""
-        assert genes is not None
-        reach = max(self.index + 1, self.length - self.index)
-        near = genes.overlapping(left.contig, left.start - reach, right.end + reach + 1)
-        sites = [Site(left, right, gene) for gene in near if self._touches(left, right, gene)]
-        return sites or Status.NO_GENE
-
-    def _touches(self, left: Variant, right: Variant, gene: Gene) -> bool:
-        # The same placement in repeats as the haplotypes take.
-        return touches(left if gene.strand == "+" else right, tss_window(gene, self.length, self.index))
+        return self.placement.sites(left, right, genes)
 
     def haplotypes(self, site: Site) -> list[Haplotype]:
         """Give the reference and the alternate haplotype on the gene's strand."""
-        return list(tss_fixed(site, self.length, self.index))
+        return self.placement.haplotypes(site)
 
     def score(self, site: Site, answers: Sequence[Tensor]) -> Tensor:
         """Compare two answers of one number each -> (1,) float64."""
         ref, alt = answers
         return (alt.double() - ref.double()).reshape(1)
+
+    def unchanged(self) -> NDArray[np.float64]:
+        """Give zero."""
+        return np.zeros(1)
 
     def headline(self, scores: NDArray[np.float64], gene: Gene | None) -> tuple[Value, ...]:
         """Give the score and the gene's name."""

@@ -28,6 +28,7 @@ class PositionScorer:
     supports = EVERY_KIND
     needs_genes = False
     max_allele = 10**9
+    n_values = 1
 
     def direct(self, starts: NDArray[np.int64]) -> NDArray[np.float64]:
         """Score (n,) starts -> (n, 1)."""
@@ -46,6 +47,10 @@ class PositionScorer:
         import torch
 
         return torch.from_numpy(self.direct(np.array([site.left.start]))[0])
+
+    def unchanged(self) -> NDArray[np.float64]:
+        """Never asked for: no network is spared."""
+        return np.zeros(1)
 
     def headline(self, scores: NDArray[np.float64], gene: Gene | None) -> tuple[Value, ...]:
         """Give the score."""
