@@ -21,7 +21,7 @@ from varfm.https import Progress
 from varfm.models import catalog, describe
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
-HEADER = "name\twindow\tindex\treads\tscores\tlicence\tsize_bytes\there"
+HEADER = "name\twindow\tindex\toutputs\treads\tscores\tlicence\tsize_bytes\tparameters\there"
 
 
 @pytest.fixture(autouse=True)
@@ -60,14 +60,14 @@ def test_list_off_a_terminal_is_tsv_with_one_header_line() -> None:
     lines = call("list")[0].splitlines()
     assert lines[0] == HEADER
     assert [line.split("\t")[0] for line in lines[1:]] == [checkpoint.name for checkpoint in catalog.listed()]
-    assert {line.count("\t") for line in lines} == {7}
+    assert {line.count("\t") for line in lines} == {9}
     [xpresso] = [line for line in lines if line.startswith("xpresso-human\t")]
-    assert xpresso.split("\t")[1:3] == ["10500", "7000"]
-    assert xpresso.split("\t")[5:] == ["MIT", "1392384", "no"]
+    assert xpresso.split("\t")[1:4] == ["10500", "7000", "1"]
+    assert xpresso.split("\t")[6:] == ["MIT", "1392384", "112357", "no"]
 
 
 def test_list_shows_what_is_here(mpra_file: Path) -> None:
-    here = {line.split("\t")[0]: line.split("\t")[7] for line in call("list")[0].splitlines()}
+    here = {line.split("\t")[0]: line.split("\t")[-1] for line in call("list")[0].splitlines()}
     assert (here["mpra-dragonn"], here["xpresso-human"]) == ("yes", "no")
 
 

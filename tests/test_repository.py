@@ -47,7 +47,7 @@ LAYERS = (
         "varfm.genes",
         "varfm.regions",
     },
-    {"varfm.models", "varfm.alleles"},
+    {"varfm.models", "varfm.conversion", "varfm.alleles"},
     # Scores as text and tables: the part of `io` that knows alleles.
     {"varfm.io.info", "varfm.io.rows", "varfm.io.parquet", "varfm.io.table", "varfm.runner"},
     {"varfm.engine"},

@@ -101,7 +101,7 @@ class Checkpoint:
     @property
     def auxiliaries(self) -> tuple[RemoteFile, ...]:
         """The other files."""
-        return tuple(file for file in self.files if file.role in ("table", "data"))
+        return tuple(file for file in self.files if file.role not in ("weights", "shard"))
 
     @property
     def tables(self) -> tuple[RemoteFile, ...]:

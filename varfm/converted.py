@@ -8,6 +8,7 @@ from pathlib import Path
 
 from varfm.checkpoints import Checkpoint, FileStatus, cache_folder
 from varfm.download import sha256_of
+from varfm.io.atomic import AtomicFile, disk_errors
 
 FORMAT = "varfm"
 """What such a file calls itself in its metadata."""
@@ -72,29 +73,41 @@ def source_statuses(checkpoint: Checkpoint) -> list[FileStatus]:
 
 
 def write_sidecar(checkpoint: Checkpoint, sidecar: Sidecar) -> None:
-    """Write the sidecar.
+    """Write the sidecar under its name at once.
 
     Raises:
-        OSError: If it cannot be written.
+        DiskError: If it cannot be written.
     """
-    sidecar_path(checkpoint).write_text(json.dumps(asdict(sidecar), indent=1) + "\n", "utf-8")
+    path = sidecar_path(checkpoint)
+    with AtomicFile(path, force=True) as output:
+        with disk_errors(output.name):
+            output.file.write(json.dumps(asdict(sidecar), indent=1).encode() + b"\n")
+        output.seal()
+        output.publish()
 
 
 def model_of(path: Path) -> str | None:
-    """Give the model that a file was converted for; None if it is no conversion by varfm.
+    """Give the model that a file was converted for; None if it is no conversion by varfm."""
+    metadata = _metadata(path)
+    return None if metadata is None else str(metadata.get("model", ""))
 
-    The header is read here, since varfm.readers needs torch.
-    """
+
+def version_of(path: Path) -> int | None:
+    """Give the version of the conversion that made a file; None if it is none, or does not say."""
+    text = str((_metadata(path) or {}).get("conversion", ""))
+    return int(text) if text.isdecimal() else None
+
+
+def _metadata(path: Path) -> dict[str, object] | None:
+    """Read what a conversion says of itself; here and not by varfm.readers, which need torch."""
     try:
         with open(path, "rb") as file:
             length = int.from_bytes(file.read(8), "little")
             header = file.read(length) if 2 <= length <= _MAX_HEADER else b""
-        metadata = json.loads(header).get("__metadata__") if header.startswith(b"{") else None
+        found = json.loads(header).get("__metadata__") if header.startswith(b"{") else None
     except (OSError, ValueError, RecursionError):
         return None
-    if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
-        return None
-    return str(metadata.get("model", ""))
+    return found if isinstance(found, dict) and found.get("format") == FORMAT else None
 
 
 def _sidecar(checkpoint: Checkpoint) -> Sidecar | None:

@@ -40,7 +40,7 @@ class RemoteFile:
             whose path is the name without `.gz`.
         archive_sha256: Of the archive; None where none was published.
         role: `weights` holds the tensors (`shard`: a further piece of that file), `table` names the outputs and is
-            small, `data` is anything else that the model needs.
+            small, `data` is anything else that the model needs, and so is `listed`, unless a local table lists others.
     """
 
     name: str
@@ -50,7 +50,7 @@ class RemoteFile:
     md5: str | None = None
     member: str = ""
     archive_sha256: str | None = None
-    role: Literal["weights", "shard", "table", "data"] = "weights"
+    role: Literal["weights", "shard", "table", "data", "listed"] = "weights"
 
     @property
     def digest(self) -> str | None:

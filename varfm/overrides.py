@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from varfm.checkpoints import Checkpoint, FileStatus, LocalWeights, joint_digest, status_of
-from varfm.converted import model_of
+from varfm.converted import VERSION, model_of, version_of
 from varfm.download import RemoteFile
 from varfm.errors import ModelError
 
@@ -63,6 +63,13 @@ def table_beside(checkpoint: Checkpoint, override: Path) -> Path | None:
     return _under(override if override.is_dir() else override.parent, checkpoint.tracks_file)
 
 
+def needed_beside(checkpoint: Checkpoint, copy: LocalCopy) -> list[RemoteFile]:
+    """Give the other files that a local copy needs: those that its own table does not list are not among them."""
+    tables = [file for file in checkpoint.tables if file.name in copy.auxiliaries]
+    own = any(status_of(copy.auxiliaries[file.name], [file]).state == "wrong" for file in tables)
+    return [file for file in checkpoint.auxiliaries if not (own and file.role == "listed")]
+
+
 def judge(
     checkpoint: Checkpoint, copy: LocalCopy, auxiliaries: Mapping[str, Path], require_published: bool
 ) -> LocalWeights:
@@ -75,7 +82,7 @@ def judge(
         ModelError: If a file cannot be read, was converted from another model, or is not the published one where
             that is required.
     """
-    statuses = _source_statuses(checkpoint, copy)
+    statuses = source_statuses(checkpoint, copy)
     _check_model(checkpoint, copy.main)
     by_name = {file.name: file for file in checkpoint.auxiliaries}
     others = [status_of(path, [by_name[name]]) for name, path in auxiliaries.items()]
@@ -85,6 +92,20 @@ def judge(
     names = [PurePosixPath(file.name).name for file in checkpoint.sources]
     digest = joint_digest(statuses, names if len(names) == len(statuses) else None)
     return LocalWeights(copy.main, digest, not doubtful, dict(auxiliaries), copy.config)
+
+
+def source_statuses(checkpoint: Checkpoint, copy: LocalCopy) -> list[FileStatus]:
+    """Hash the files with the tensors and compare them with the catalogue's, and with other published copies.
+
+    Raises:
+        ModelError: If one cannot be read.
+    """
+    if checkpoint.packaged:
+        return [status_of(copy.main, [RemoteFile("", (), checkpoint.packaged_sha256, None)])]
+    published, *shards = checkpoint.sources
+    main = status_of(copy.main, [published, *(file for file in checkpoint.copies if file.role == "weights")])
+    known: Sequence[RemoteFile] = shards + [file for file in checkpoint.copies if file.role == "shard"]
+    return [main, *(status_of(path, known) for path in copy.shards)]
 
 
 def _under(folder: Path, name: str) -> Path | None:
@@ -117,17 +138,13 @@ def _shards(main: Path) -> tuple[Path, ...]:
     return tuple(sorted(path for path in main.parent.iterdir() if path.name.startswith(start)))
 
 
-def _source_statuses(checkpoint: Checkpoint, copy: LocalCopy) -> list[FileStatus]:
-    if checkpoint.packaged:
-        return [status_of(copy.main, [RemoteFile("", (), checkpoint.packaged_sha256, None)])]
-    published, *shards = checkpoint.sources
-    main = status_of(copy.main, [published, *(file for file in checkpoint.copies if file.role == "weights")])
-    known: Sequence[RemoteFile] = shards + [file for file in checkpoint.copies if file.role == "shard"]
-    return [main, *(status_of(path, known) for path in copy.shards)]
-
-
 def _check_model(checkpoint: Checkpoint, path: Path) -> None:
-    made_for = model_of(path)
+    made_for, version = model_of(path), version_of(path)
+    if made_for is not None and version != VERSION:
+        raise ModelError(
+            f"{path}: was converted by another version of varfm, whose names of tensors are not known here. "
+            f"Convert it again with: varfm models convert {checkpoint.name} SOURCE TARGET.safetensors"
+        )
     if made_for not in (None, checkpoint.name):
         raise ModelError(
             f"{path}: was converted from the weights of {made_for or 'another model'}, not of {checkpoint.name}. "

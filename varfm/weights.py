@@ -24,7 +24,7 @@ from varfm.converted import converted_path, has_conversion, source_statuses, sta
 from varfm.download import RemoteFile, fetch, fetch_members
 from varfm.errors import ModelError
 from varfm.https import Transport
-from varfm.overrides import judge, local_copy
+from varfm.overrides import judge, local_copy, needed_beside
 
 __all__ = [
     "AUTOMATIC_BYTES",
@@ -111,13 +111,10 @@ def locate(
         return _no_weights(checkpoint, override)
     if override is not None:
         copy = local_copy(checkpoint, override)
-        auxiliaries = {
-            file.name: copy.auxiliaries.get(file.name, cache_folder(checkpoint) / file.name)
-            for file in checkpoint.auxiliaries
-        }
-        absent = [file for file in checkpoint.auxiliaries if file.name not in copy.auxiliaries]
+        absent = [file for file in needed_beside(checkpoint, copy) if file.name not in copy.auxiliaries]
         fetch_small(checkpoint, absent, offline=offline, beside=override, transport=transport)
-        return judge(checkpoint, copy, auxiliaries, require_published)
+        cached = {file.name: cache_folder(checkpoint) / file.name for file in absent}
+        return judge(checkpoint, copy, {**copy.auxiliaries, **cached}, require_published)
     missing = _missing(checkpoint)
     if missing:
         _fetch_or_explain(checkpoint, missing, offline, allow_download, transport)
@@ -183,10 +180,10 @@ def fetch_small(
         download(checkpoint, files=missing, transport=transport)
         return
     names = ", ".join(file.name for file in missing[:3]) + (", ..." if len(missing) > 3 else "")
-    place = f"beside {beside} nor " if beside else ""
+    where = f"neither beside {beside} nor in the cache" if beside else "not in the cache"
     only_tables = " --tables" if all(file.role == "table" for file in missing) else ""
     raise ModelError(
-        f"{names} of {checkpoint.name} ({readable_size(size)}) is neither {place}in the cache"
+        f"{checkpoint.name} needs {names} ({readable_size(size)}), {where}"
         f"{', and --offline forbids to fetch it' if offline else ''}. "
         f"{'Put it there, or fetch' if beside else 'Fetch'} it with: "
         f"varfm models download {checkpoint.name}{only_tables}"

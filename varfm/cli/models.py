@@ -8,12 +8,14 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import resources
+from pathlib import Path
 
 import rich_click as click
 from click.shell_completion import CompletionItem
 
 from varfm import weights
-from varfm.errors import ModelError
+from varfm.download import RemoteFile
+from varfm.errors import ModelError, OptionError
 from varfm.https import Progress, Transport
 from varfm.models import catalog, describe
 from varfm.protocols import Column
@@ -38,25 +40,28 @@ def models() -> None:
 
 @models.command("list")
 def list_command() -> None:
-    """List the models: window, scores, licence, size, and what is here.
+    """List the models: window, outputs, scores, licence, size, what is here.
 
     A table on a terminal; elsewhere tab-separated, with one header line.
     Window and index are in bases; the index, from 0, is where the first
-    changed base (or the TSS) stands in the window.
+    changed base (or the TSS) stands in the window. A dot is a number that
+    nobody published.
 
     \b
     Example:
       varfm models list
       varfm models list | cut -f 1
     """
-    rows = [_row(checkpoint) for checkpoint in catalog.listed()]
+    listed = catalog.listed()
     if sys.stdout.isatty():
-        _print_table(rows)
+        _print_table([_row(checkpoint) for checkpoint in listed])
         return
-    click.echo("name\twindow\tindex\treads\tscores\tlicence\tsize_bytes\there")
-    for checkpoint, row in zip(catalog.listed(), rows, strict=True):
+    click.echo("name\twindow\tindex\toutputs\treads\tscores\tlicence\tsize_bytes\tparameters\there")
+    for checkpoint in listed:
+        name, window, index, outputs, scores, licence, _, _, here = _row(checkpoint)
         size = "." if checkpoint.size is None else str(checkpoint.size)
-        click.echo("\t".join([*row[:6], size, row[7]]))
+        parameters = str(checkpoint.parameters or ".")
+        click.echo("\t".join([name, window, index, outputs, checkpoint.reads, scores, licence, size, parameters, here]))
 
 
 def _row(checkpoint: Checkpoint) -> list[str]:
@@ -64,12 +69,19 @@ def _row(checkpoint: Checkpoint) -> list[str]:
         checkpoint.name,
         str(checkpoint.window),
         str(checkpoint.index),
-        checkpoint.reads,
+        str(checkpoint.n_outputs or "."),
         checkpoint.scores,
         _licence(checkpoint),
         weights.readable_size(checkpoint.size),
+        _readable_count(checkpoint.parameters),
         weights.presence(checkpoint),
     ]
+
+
+def _readable_count(n: int) -> str:
+    if n < 1_000_000:
+        return f"{n / 1000:.0f} k" if n else "."
+    return f"{n / 1e6:.1f} M" if n < 10_000_000 else f"{n / 1e6:.0f} M"
 
 
 def _licence(checkpoint: Checkpoint) -> str:
@@ -83,8 +95,8 @@ def _print_table(rows: Sequence[Sequence[str]]) -> None:
     from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD)
-    for title in ("name", "window", "index", "reads", "scores", "licence", "size", "here"):
-        numeric = title in ("window", "index", "size")
+    for title in ("name", "window", "index", "outputs", "scores", "licence", "size", "parameters", "here"):
+        numeric = title in ("window", "index", "outputs", "size", "parameters")
         table.add_column(title, justify="right" if numeric else "left", overflow="fold", no_wrap=title == "name")
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
@@ -118,6 +130,10 @@ def _facts(checkpoint: Checkpoint) -> Iterator[tuple[str, str]]:
     yield "name", checkpoint.name
     yield "reads", checkpoint.reads
     yield "scores", checkpoint.scores
+    if checkpoint.n_outputs:
+        yield "outputs", str(checkpoint.n_outputs)
+    if checkpoint.parameters:
+        yield "parameters", str(checkpoint.parameters)
     yield "window", f"{checkpoint.window} bases"
     yield "index", f"{checkpoint.index}, counted from 0"
     yield "strands", checkpoint.strands
@@ -126,6 +142,8 @@ def _facts(checkpoint: Checkpoint) -> Iterator[tuple[str, str]]:
     yield "paper", checkpoint.paper
     yield "source", checkpoint.source
     yield "size", weights.readable_size(checkpoint.size)
+    yield "memory", checkpoint.memory or "not measured"
+    yield "verified", checkpoint.verified or "not yet"
     yield "here", weights.presence(checkpoint)
 
 
@@ -133,11 +151,30 @@ def _file_facts(checkpoint: Checkpoint) -> Iterator[tuple[str, str]]:
     if checkpoint.packaged:
         yield "file", checkpoint.packaged
         yield "sha256", checkpoint.packaged_sha256 or "not known"
+    alike: dict[str, list[RemoteFile]] = {}
     for file in checkpoint.files:
-        yield "file", file.name
+        alike.setdefault(file.name.rpartition("/")[0] if file.role == "listed" else file.name, []).append(file)
+    for folder, files in alike.items():
+        if len(files) > 1:
+            yield "files", f"{len(files)} in {folder}/, of which the first is"
+        yield "file", files[0].name
+        yield "  size", weights.readable_size(files[0].size)
+        yield from _origin(files[0])
+    for file in checkpoint.copies:
+        yield "same weights", file.name
+        yield from _origin(file)
+
+
+def _origin(file: RemoteFile) -> Iterator[tuple[str, str]]:
+    if file.sha256 or not file.md5:
         yield "sha256", file.sha256 or "not published"
-        for url in file.urls:
-            yield "address", url
+    if file.md5:
+        yield "md5", file.md5
+    if file.member:
+        yield "member", file.member
+        yield "archive sha256", file.archive_sha256 or "not published"
+    for url in file.urls:
+        yield "address", url
 
 
 def _score_facts(checkpoint: Checkpoint) -> Iterator[tuple[str, str]]:
@@ -172,12 +209,15 @@ def _quantiles(checkpoint: Checkpoint) -> dict[str, str]:
 
 @models.command()
 @click.argument("names", nargs=-1, required=True, metavar="NAME...", shell_complete=_complete_name)
+@click.option("--tables", is_flag=True, help="Only the small tables that name the outputs, for `varfm tracks`.")
 @click.option("--offline", is_flag=True, envvar="VARFM_OFFLINE", help="Open no connection: say what is missing.")
-def download(names: tuple[str, ...], offline: bool) -> None:
+def download(names: tuple[str, ...], tables: bool, offline: bool) -> None:
     """Download the weights of models into the cache and verify them.
 
     The cache is VARFM_CACHE, else the user's cache folder. What is there and
-    right is kept; a download that broke off goes on where it stopped.
+    right is kept; a download that broke off goes on where it stopped. Weights
+    of large models are then also written as safetensors in varfm's own names,
+    which load faster; the published file is kept.
 
     \b
     Example:
@@ -186,13 +226,87 @@ def download(names: tuple[str, ...], offline: bool) -> None:
     for checkpoint in [catalog.get(name) for name in names]:
         if not checkpoint.files:
             click.echo(f"{checkpoint.name} ships with varfm; there is nothing to download.", err=True)
-            continue
-        if not offline:
-            with _shown_progress() as transport:
-                weights.download(checkpoint, transport=transport, announce=lambda line: click.echo(line, err=True))
-        found = weights.locate(checkpoint, offline=True)
-        size = weights.readable_size(checkpoint.size)
-        click.echo(f"{checkpoint.name}: {size}, sha256 as published, in {found.path}", err=True)
+        elif tables:
+            _download_tables(checkpoint, offline)
+        else:
+            _download_all(checkpoint, offline)
+
+
+def _download_all(checkpoint: Checkpoint, offline: bool) -> None:
+    if not offline:
+        with _shown_progress() as transport:
+            weights.download(checkpoint, transport=transport, announce=_tell)
+    found = weights.locate(checkpoint, offline=True)
+    if checkpoint.converts and not offline:
+        from varfm.conversion import convert_cached  # torch comes with it
+
+        if (made := convert_cached(checkpoint)) is not None:
+            _tell(f"{checkpoint.name}: {made.n_tensors} tensors converted to {made.path}")
+            found = weights.locate(checkpoint, offline=True)
+    size = weights.readable_size(checkpoint.size)
+    _tell(f"{checkpoint.name}: {size}, {_known_digest(checkpoint)}, in {found.path}")
+
+
+def _download_tables(checkpoint: Checkpoint, offline: bool) -> None:
+    if not checkpoint.tables:
+        _tell(f"{checkpoint.name}: its outputs have their names in varfm; there is no table to download.")
+        return
+    if offline:
+        weights.fetch_small(checkpoint, checkpoint.tables, offline=True)
+    else:
+        with _shown_progress() as transport:
+            weights.download(checkpoint, files=checkpoint.tables, transport=transport, announce=_tell)
+    for file in checkpoint.tables:
+        _tell(f"{checkpoint.name}: {weights.cache_folder(checkpoint) / file.name}")
+
+
+def _tell(line: str) -> None:
+    click.echo(_plain(line), err=True)
+
+
+def _known_digest(checkpoint: Checkpoint) -> str:
+    """Say by what the files were known to be the published ones."""
+    without = [file.name for file in checkpoint.files if file.digest is None]
+    kinds = sorted({"sha256" if file.sha256 else "md5" for file in checkpoint.files if file.digest})
+    as_published = f"{' and '.join(kinds)} as published" if kinds else ""
+    unknown = f"no digest was published for {', '.join(without)}" if without else ""
+    return "; ".join(text for text in (as_published, unknown) if text)
+
+
+@models.command()
+@click.argument("name", shell_complete=_complete_name)
+@click.argument("source", metavar="SOURCE", type=click.Path(path_type=Path))
+@click.argument("target", metavar="TARGET.safetensors", type=click.Path(path_type=Path))
+@click.option(
+    "--model-config",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Sizes of a network that is not the published one, a JSON object. Default: config.json beside SOURCE if that "
+    "is a folder, else the published sizes.",
+)
+@click.option("--force", is_flag=True, help="Replace TARGET if it is there.")
+def convert(name: str, source: Path, target: Path, model_config: Path | None, force: bool) -> None:
+    """Convert weights of model NAME to safetensors in varfm's own names.
+
+    SOURCE is a file in a format of the upstream (Torch7, Keras, TensorFlow,
+    PyTorch), or a folder with it. The result is taken by `--weights`; since
+    a converted file cannot prove what it was made from, its scores are never
+    marked as those of the published file.
+
+    \b
+    Example:
+      varfm models convert basset retrained.pth basset.safetensors
+    """
+    if target.suffix != ".safetensors":
+        raise OptionError(f"TARGET {target}: the name must end with .safetensors.")
+    if target.exists() and not force:
+        raise OptionError(f"TARGET {target}: exists. Give another name, or --force to replace it.")
+    checkpoint = catalog.get(name)
+    from varfm.conversion import convert_file  # torch comes with it
+
+    made = convert_file(checkpoint, source, target, model_config=model_config)
+    judged = "the published file" if made.published else "not known as the published file"
+    _tell(f"{checkpoint.name}: {made.n_tensors} tensors in {target}, from {source} ({judged})")
 
 
 @contextmanager

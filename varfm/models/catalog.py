@@ -33,6 +33,9 @@ def _xpresso(species: str, assembly: str, file: str, sha256: str) -> Checkpoint:
         reads=f"median mRNA level of a {species} gene, from its promoter",
         scores="change of the z-scored log10 mRNA level, per gene",
         strands="the gene's strand",
+        parameters=112_357,
+        n_outputs=1,
+        verified="published predictions of 4 real promoters, to 1e-4",
         needs_genes=True,
     )
 
@@ -51,6 +54,9 @@ _CHECKPOINTS = (
         reads="binding of CTCF and PU.1",
         scores="difference of logits per factor",
         strands="both, answers averaged",
+        parameters=79_330,
+        n_outputs=2,
+        verified="trained by this project; see training/",
         packaged="models/data/mini.safetensors",
         packaged_sha256="68f7c3922ad55658f58cb1fc26555e60679d06fafb7ec32b2ab50b2ec51bbd1e",
     ),
@@ -88,6 +94,8 @@ _CHECKPOINTS = (
         reads="12 outputs of reporter assays in K562 and HepG2",
         scores="difference per output; headline HEPG2, the mean of outputs 8 and 11",
         strands="both, answers averaged",
+        parameters=339_012,
+        n_outputs=12,
     ),
     Checkpoint(
         name="null",

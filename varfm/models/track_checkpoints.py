@@ -157,7 +157,7 @@ def _expecto_models() -> tuple[RemoteFile, ...]:
     """The linear models, one a tissue, as the authors' repository holds them."""
     listed = resources.files("varfm").joinpath("models", "data", "expecto_models.tsv").read_text("utf-8")
     rows = (line.split("\t") for line in listed.splitlines())
-    return tuple(RemoteFile(name, (f"{_EXPECTO}/{name}",), sha256, 80_442, role="data") for sha256, name in rows)
+    return tuple(RemoteFile(name, (f"{_EXPECTO}/{name}",), sha256, 80_442, role="listed") for sha256, name in rows)
 
 
 TRACK_CHECKPOINTS = (
