@@ -50,7 +50,10 @@ def _option(panel: str, *names: str, **settings: Any) -> Callable[[Command], Com
     "Input",
     "--genes",
     metavar="FILE",
-    help=("Gene annotation, GTF, GFF3, BED or ExPecto's table. Needed by xpresso-human and xpresso-mouse."),
+    help=(
+        "Gene annotation, GTF, GFF3, BED or ExPecto's table. Needed by expecto and xpresso; models with bins then "
+        "score genes instead of alleles."
+    ),
 )
 @_option(
     "Input",
@@ -95,6 +98,34 @@ def _option(panel: str, *names: str, **settings: Any) -> Callable[[Command], Com
 )
 @_option(
     "Model",
+    "--scores",
+    metavar="SCORE",
+    multiple=True,
+    help=(
+        "Score to compute, may be repeated or separated by commas; see `varfm models info`. Default: the model's own."
+    ),
+)
+@_option(
+    "Model",
+    "--bins",
+    metavar="BINS",
+    help=(
+        "Output bins that count, from 0: 446-448 (ends included), 440,447 or all. For models with bins. Default: all; "
+        "with --genes, the bin of the TSS and one on either side."
+    ),
+)
+@_option(
+    "Model",
+    "--shifts",
+    metavar="BASES",
+    callback=lambda ctx, parameter, value: _numbers(value),
+    help=(
+        "Bases by which the allele is moved right in the window, separated by commas, e.g. 1,0,-1; answers are "
+        "averaged. For models with bins. Default: 0."
+    ),
+)
+@_option(
+    "Model",
     "--strands",
     type=click.Choice(["both", "forward"]),
     help=("Strands to read: both, averaged, or forward only. Default: the model's own rule."),
@@ -110,9 +141,31 @@ def _option(panel: str, *names: str, **settings: Any) -> Callable[[Command], Com
 )
 @_option(
     "Model",
+    "--compat",
+    type=click.Choice(["selene"]),
+    help="Place indels as the authors' own tool does, faults included: selene, for sei. Default: the right way.",
+)
+@_option(
+    "Model",
+    "--max-distance",
+    metavar="BASES",
+    type=click.IntRange(0),
+    help="Score genes whose TSS is within BASES of the allele. For expecto. Default: 20000.",
+)
+@_option(
+    "Model",
     "--weights",
+    metavar="PATH",
+    help=(
+        "Local weights, in the format that the authors published, instead of the catalogue's: a file, or a folder "
+        "that holds everything the model needs."
+    ),
+)
+@_option(
+    "Model",
+    "--model-config",
     metavar="FILE",
-    help=("Local weights, in the format that the authors published, instead of the catalogue's."),
+    help="JSON file with the sizes of a network that is not the published one. Default: config.json in that folder.",
 )
 @_option("Model", "--require-published", is_flag=True, help="Refuse weights that are not the published file.")
 @_option(
@@ -216,6 +269,15 @@ def score(ctx: click.RichContext, /, **_: object) -> int:
     return NOT_ALL_SCORED if chosen["strict"] and not summary.everything_scored else 0
 
 
+def _numbers(text: str | None) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise click.BadParameter(f"{text}: give whole numbers separated by commas, e.g. 1,0,-1.") from None
+
+
 def _session_options(chosen: dict[str, Any]) -> SessionOptions:
     gene_types = () if chosen["gene_types"] == "all" else tuple(chosen["gene_types"].split(","))
     return SessionOptions(
@@ -226,6 +288,12 @@ def _session_options(chosen: dict[str, Any]) -> SessionOptions:
             indel_mode=chosen["indel_mode"],
             strands=chosen["strands"],
             tracks=tuple(chosen["tracks"]),
+            scores=tuple(name.strip() for text in chosen["scores"] for name in text.split(",")),
+            bins=chosen["bins"],
+            shifts=chosen["shifts"],
+            max_distance=chosen["max_distance"],
+            compat=chosen["compat"],
+            model_config=Path(chosen["model_config"]) if chosen["model_config"] else None,
             weights=Path(chosen["weights"]) if chosen["weights"] else None,
             require_published=chosen["require_published"],
             offline=chosen["offline"],
