@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from varfm.protocols import Column
+from varfm.scorers.classes import SUMMARY
+from varfm.scorers.evalue import EVALUE
 from varfm.scorers.measures import BINNED_MEASURES, POINT_MEASURES, Measure
 
 _XPRESSO = (
@@ -67,6 +69,7 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
     "xpresso-mouse": _XPRESSO,
     "mpra-dragonn": _MPRA,
     "expecto": _EXPECTO,
+    "sei": SUMMARY,
     "null": _NULL,
 }
 """Catalogue name -> columns of the model's table."""
@@ -75,7 +78,7 @@ HEADLINES = frozenset({"HEPG2"})
 """Columns that are no track of their own but a mean of tracks."""
 
 MEASURES: dict[str, tuple[Measure, ...]] = {
-    "deepsea": POINT_MEASURES,
+    "deepsea": (*POINT_MEASURES, EVALUE),
     "beluga": POINT_MEASURES,
     "basset": POINT_MEASURES,
     "basenji": BINNED_MEASURES,

@@ -105,9 +105,7 @@ class MatrixScorer:
         for group in self.groups:
             among = f"the one of largest size among {len(group.tracks)} tracks"
             yield Field(f"{measure.name}_{group.key}", "Float", f"{measure.description} Of these, {among}.")
-            yield Field(
-                f"{measure.name}_{group.key}_TRACK", "Integer", "Index of that track, see varfm tracks."
-            )
+            yield Field(f"{measure.name}_{group.key}_TRACK", "Integer", "Index of that track, see varfm tracks.")
         if self.needs_genes:
             yield Field("GENE", "String", "Gene of these scores, the one of largest size in reach.")
         for index in self._shown:
@@ -182,15 +180,15 @@ class MatrixScorer:
         for group in self.groups:
             indices = torch.as_tensor(group.tracks, device=scores.device)
             among = scores[indices]
-            size = among.abs().nan_to_num(nan=-1.0, posinf=-1.0)
+            size = (among - self.headline_measure.neutral).abs().nan_to_num(nan=-1.0, posinf=-1.0)
             best = size.argmax()  # the first of equals
             yield torch.stack([among[best], indices[best].double()])
 
     def unchanged(self) -> NDArray[np.float64]:
-        """Give zeros; the headline's track is the first of its group, as for all ties."""
-        values = np.zeros(self.n_values)
-        values[self.n_values - 2 * len(self.groups) + 1 :: 2] = [group.tracks[0] for group in self.groups]
-        return values
+        """Give zeros, or what means no effect; the headline's track is the first of its group, as for all ties."""
+        columns = np.repeat([measure.neutral for measure in self.measures], len(self.tracks))
+        hidden = [value for group in self.groups for value in (self.headline_measure.neutral, group.tracks[0])]
+        return np.concatenate([columns, hidden])
 
     def headline(self, scores: NDArray[np.float64], gene: Gene | None) -> tuple[Value, ...]:
         """Give score and track of each group, the gene, and the tracks that were asked for."""

@@ -32,6 +32,7 @@ class Measure:
         signed: True if swapping ref and alt gives minus the score.
         needs: The measures that `combine` takes, in order.
         combine: Makes the score of those.
+        neutral: The score of an allele that changes nothing; the further from it, the larger the effect.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Measure:
     signed: bool = True
     needs: tuple[Measure, ...] = ()
     combine: Combine | None = None
+    neutral: float = 0.0
 
 
 def _difference(ref: Tensor, alt: Tensor) -> Tensor:
