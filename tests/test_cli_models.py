@@ -13,6 +13,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from varfm import weights
 from varfm.cli import models as commands
 from varfm.cli.completion import completion
 from varfm.cli.models import models
@@ -78,17 +79,6 @@ def test_list_on_a_terminal_is_a_table_that_folds_and_cuts_nothing(capsys: pytes
     assert all(checkpoint.name in shown for checkpoint in catalog.listed())
 
 
-def test_list_needs_neither_torch_nor_rich_tables_off_a_terminal() -> None:
-    code = (
-        "import sys; from varfm.cli.models import models\n"
-        "models(['list'], standalone_mode=False); print(sorted(sys.modules), file=sys.stderr)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.startswith(HEADER)
-    for module in ("torch", "pandas", "h5py", "varfm.models.xpresso"):
-        assert f"'{module}'" not in done.stderr
-
-
 def test_info_gives_addresses_digest_and_every_score() -> None:
     lines = call("info", "xpresso-human")[0].splitlines()
     fields = dict(line.split("\t") for line in lines)
@@ -99,6 +89,32 @@ def test_info_gives_addresses_digest_and_every_score() -> None:
         column.name for column in describe("xpresso-human")
     ]
     assert {"meaning", "formula", "sign", "unit"} <= fields.keys()
+
+
+def test_info_gives_every_file_md5_and_copies_of_a_model_with_several() -> None:
+    lines = [tuple(line.split("\t")) for line in call("info", "deepsea")[0].splitlines()]
+    assert ("file", "deepsea_predict.pth") in lines and ("file", "predictor.names") in lines
+    assert ("md5", "89e640bf6bdbe1ff165f484d9796efc7") in lines
+    assert ("same weights", "deepsea.cpu") in lines and ("member", "DeepSEA-v0.94b/deepsea.cpu") in lines
+    assert {"outputs", "parameters", "memory", "verified"} <= {line[0] for line in lines}
+
+
+def test_info_shows_one_of_many_files_of_a_folder() -> None:
+    lines = [line.split("\t") for line in call("info", "expecto")[0].splitlines()]
+    assert ["files", "218 in models/, of which the first is"] in lines
+    assert sum(line[0] == "file" for line in lines) == 3
+
+
+@pytest.mark.parametrize("words", [("list",), ("info", "enformer"), ("verify", "mini"), ("path", "mini")])
+def test_commands_that_load_nothing_need_no_torch(words: tuple[str, ...]) -> None:
+    code = (
+        "import sys; from varfm.cli.models import models\n"
+        f"models({list(words)!r}, standalone_mode=False); print(sorted(sys.modules), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout
+    for module in ("torch", "pandas", "h5py", "safetensors", "varfm.models.enformer", "varfm.models.mini"):
+        assert f"'{module}'" not in done.stderr
 
 
 def test_info_prints_quantiles_in_order_where_they_were_measured(
@@ -142,6 +158,21 @@ def test_download_of_a_packaged_model_has_nothing_to_do(no_sockets: None) -> Non
     assert call("download", "mini") == ("", "mini ships with varfm; there is nothing to download.\n")
 
 
+def test_tables_alone_are_downloaded_for_the_search_of_tracks(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fetched: list[str] = []
+    monkeypatch.setattr("varfm.weights.fetch", lambda file, folder, **others: fetched.append(file.name))
+    out, err = call("download", "sei", "--tables")
+    assert (out, fetched) == ("", ["target.names", "seqclass.names"])
+    assert "NOT FOR COMMERCIAL USE" in err.splitlines()[0]
+    assert err.splitlines()[1:] == [f"sei: {cache / 'sei' / name}" for name in fetched]
+    assert "no table to download" in call("download", "mpra-dragonn", "--tables")[1]
+
+
+def test_tables_are_named_where_no_connection_may_be_opened(no_sockets: None) -> None:
+    with pytest.raises(ModelError, match=r"basenji2 needs targets_human\.txt \(801 kB\).*--offline forbids"):
+        call("download", "basenji2", "--tables", "--offline")
+
+
 def test_progress_bar_is_drawn_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> None:
     with commands._shown_progress() as transport:
         assert transport.progress is None
@@ -171,6 +202,15 @@ def test_verify_ends_with_an_error_that_names_the_cure(mpra_file: Path) -> None:
         call("verify", "mpra-dragonn")
     with pytest.raises(ModelError, match="xpresso-human are not right"):
         call("verify", "xpresso-human")
+
+
+def test_verify_judges_by_md5_where_no_sha256_was_published(cache: Path) -> None:
+    (cache / "basset").mkdir(parents=True)
+    (cache / "basset" / "pretrained_model_reloaded_th.pth").write_bytes(b"other")
+    (cache / "basset" / "targets.txt").write_bytes(b"other")
+    with pytest.raises(ModelError, match="basset are not right"):
+        call("verify", "basset")
+    assert [status.state for status in weights.verify(catalog.get("basset"))] == ["wrong", "wrong"]
 
 
 def test_path_prints_the_file_alone(mpra_file: Path) -> None:

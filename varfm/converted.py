@@ -98,6 +98,12 @@ def version_of(path: Path) -> int | None:
     return int(text) if text.isdecimal() else None
 
 
+def converted_config(path: Path) -> str | None:
+    """Give the sizes of the network that a file was converted for, a JSON object; None if it is no conversion."""
+    metadata = _metadata(path)
+    return None if metadata is None else str(metadata.get("config", "{}"))
+
+
 def _metadata(path: Path) -> dict[str, object] | None:
     """Read what a conversion says of itself; here and not by varfm.readers, which need torch."""
     try:

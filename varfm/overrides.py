@@ -44,18 +44,12 @@ def local_copy(checkpoint: Checkpoint, override: Path) -> LocalCopy:
     tensors may have another name if it is the only weight file.
 
     Raises:
-        ModelError: If the file with the tensors is not there.
+        ModelError: If the file with the tensors is not there, or nothing may be read.
     """
-    in_folder = override.is_dir()
-    if not in_folder and not override.exists():
-        raise ModelError(f"{override}: there is no such file. --weights wants a local copy of {checkpoint.name}.")
-    folder = override if in_folder else override.parent
-    auxiliaries = {
-        file.name: path for file in checkpoint.auxiliaries if (path := _under(folder, file.name)) is not None
-    }
-    main = _main_in(checkpoint, override, set(auxiliaries.values())) if in_folder else override
-    config = override / _CONFIG
-    return LocalCopy(main, _shards(main), auxiliaries, config if in_folder and config.is_file() else None)
+    try:
+        return _found(checkpoint, override)
+    except OSError as error:
+        raise ModelError(f"{override}: cannot be read ({error.strerror}). Give weights that you may read.") from error
 
 
 def table_beside(checkpoint: Checkpoint, override: Path) -> Path | None:
@@ -106,6 +100,19 @@ def source_statuses(checkpoint: Checkpoint, copy: LocalCopy) -> list[FileStatus]
     main = status_of(copy.main, [published, *(file for file in checkpoint.copies if file.role == "weights")])
     known: Sequence[RemoteFile] = shards + [file for file in checkpoint.copies if file.role == "shard"]
     return [main, *(status_of(path, known) for path in copy.shards)]
+
+
+def _found(checkpoint: Checkpoint, override: Path) -> LocalCopy:
+    in_folder = override.is_dir()
+    if not in_folder and not override.exists():
+        raise ModelError(f"{override}: there is no such file. --weights wants a local copy of {checkpoint.name}.")
+    folder = override if in_folder else override.parent
+    auxiliaries = {
+        file.name: path for file in checkpoint.auxiliaries if (path := _under(folder, file.name)) is not None
+    }
+    main = _main_in(checkpoint, override, set(auxiliaries.values())) if in_folder else override
+    config = override / _CONFIG
+    return LocalCopy(main, _shards(main), auxiliaries, config if in_folder and config.is_file() else None)
 
 
 def _under(folder: Path, name: str) -> Path | None:

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from varfm.converted import converted_config
 from varfm.errors import ModelError
 from varfm.models import ModelOptions
 from varfm.protocols import Origin
@@ -79,17 +80,19 @@ def sizes(published: Config, weights: LocalWeights, options: ModelOptions) -> Co
 
     Args:
         published: A frozen dataclass; the JSON object may give any of its fields.
-        weights: May bring a `config.json` of its own folder.
+        weights: May bring a `config.json` of its own folder; a converted file has its sizes in itself.
         options: `model_config` comes first.
 
     Raises:
         ModelError: If the file is not such a JSON object.
     """
     path = options.model_config or weights.config
-    if path is None:
+    text = converted_config(weights.path) if path is None else None
+    if path is None and text is None:
         return published
+    path = path or weights.path
     try:
-        found = json.loads(path.read_text("utf-8"))
+        found = json.loads(path.read_text("utf-8") if text is None else text)
     except (OSError, ValueError) as error:
         raise ModelError(f"{path}: cannot be read as JSON ({error}). Give the sizes of the network.") from error
     known = {field.name: getattr(published, field.name) for field in fields(published)}  # type: ignore[arg-type]
