@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
+
+if TYPE_CHECKING:  # upstreams of 2018 run under Python 3.7
+    from collections.abc import Mapping, Sequence
+    from typing import Literal
+
+    from numpy.typing import NDArray
 
 _VARIANCES = ("running_var", "moving_variance", "moving_variance/average")
 _OFFSETS = ("running_mean", "moving_mean", "moving_mean/average", "bias", "beta", "offset", "/b")
@@ -31,7 +34,7 @@ def drawn(
     generator = np.random.RandomState(seed)
     weights = {}
     for key in sorted(shapes):
-        shape, name = tuple(shapes[key]), key.removesuffix(":0")
+        shape, name = tuple(shapes[key]), key.split(":")[0]
         if name.endswith(_VARIANCES):
             values = generator.uniform(0.5, 1.5, shape)
         elif name.endswith(_OFFSETS):
@@ -39,7 +42,7 @@ def drawn(
         elif len(shape) == 1:
             values = generator.uniform(0.5, 1.5, shape)
         else:
-            fan_in = math.prod(shape[1:] if layout == "torch" else shape[:-1])
-            values = generator.normal(0, math.sqrt(gain / fan_in), shape)
+            fan_in = np.prod(shape[1:] if layout == "torch" else shape[:-1])
+            values = generator.normal(0, np.sqrt(gain / fan_in), shape)
         weights[key] = np.asarray(values, np.float32)
     return weights
