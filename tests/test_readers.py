@@ -135,7 +135,10 @@ class _Explodes:
         (b"PK\x03\x04data.pkl", "unusual zip archive"),
         (b"\x1f\x8b\x08\0", "a gzip file"),
         (pickle.dumps(_Explodes()), "a Python pickle, which varfm never runs"),
-        (random.Random(1).randbytes(5000), "no format that varfm knows. Expected a weight file: Keras"),
+        (
+            random.Random(1).randbytes(5000),
+            "no format that varfm knows, or only a part of a file. Expected a weight file: Keras",
+        ),
         (b"\x89HDF\r\n\x1a\n", "damaged or cut HDF5 file"),
         (b"\x89HDF\r\n\x1a\n" + random.Random(2).randbytes(5000), "damaged or cut HDF5 file"),
         (b"\x40\0\0\0\0\0\0\0{", "damaged or cut safetensors file"),

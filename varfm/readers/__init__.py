@@ -37,6 +37,8 @@ def read_tensors(path: Path) -> Tensors:
 
 
 def _read_file(path: Path) -> Tensors:
+    if path.exists() and not path.is_file():
+        raise ModelError(f"{path}: not a file but a device or a pipe. Give a weight file.")
     try:
         with open(path, "rb") as file:
             head = file.read(_HEAD_BYTES)
@@ -71,4 +73,4 @@ def _what_it_is(head: bytes) -> str:
         return "a tar archive (unpack it first)"
     if head.startswith((b"4\n1\n", b"3\n1\n")):
         return "a Torch7 file written as text (save it in Torch7's binary format)"
-    return "no format that varfm knows"
+    return "no format that varfm knows, or only a part of a file"

@@ -43,6 +43,8 @@ def extract_member(archive: Path, member: str, target: Path, *, size: int | None
                 _copy(content, output, archive, size)
             else:
                 _copy(_opened(content, archive, member), output, archive, size)
+            if is_gzip:
+                _drain(content)
         output.seal()
         output.publish()
 
@@ -115,3 +117,9 @@ def _copy(content: IO[bytes], output: AtomicFile, archive: Path, size: int | Non
             output.file.write(piece)
     if size is not None and n_bytes != size:
         raise ModelError(f"{archive}: the member has {n_bytes} bytes, expected {size}. Fetch it again.")
+
+
+def _drain(content: IO[bytes]) -> None:
+    """Read what follows: the checksum of a gzip file stands at its end."""
+    while content.read(_PIECE):
+        pass

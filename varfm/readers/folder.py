@@ -76,4 +76,4 @@ def _weight_map(index: Path) -> Mapping[str, str]:
 
 def _is_plain(name: str) -> bool:
     """Say whether a name is that of a file in the same folder."""
-    return bool(name) and name not in (".", "..") and not set(name) & set("/\\\0:") and not name.startswith(".")
+    return name.isprintable() and not set(name) & set("/\\:") and not name.startswith(".") and bool(name)

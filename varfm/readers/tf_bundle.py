@@ -6,6 +6,7 @@ The index is a table as LevelDB writes it: blocks of sorted keys, each followed 
 from __future__ import annotations
 
 import math
+import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from varfm.readers.protobuf import Damaged, Fields, fields, varint
 from varfm.readers.tensors import Array, Tensors
 
 _MAGIC = (0xDB4775248B80FB57).to_bytes(8, "little")
+_DATA_SUFFIX = re.compile(r"\.data-\d{5}-of-\d{5}$")
 _FOOTER_BYTES = 48
 _TRAILER_BYTES = 5  # type of compression, checksum
 _MAX_INDEX_BYTES = 64 << 20
@@ -64,11 +66,9 @@ def recognises_end(tail: bytes) -> bool:
 
 
 def index_of(path: Path) -> Path | None:
-    """Give the index that a path stands for: itself, or the one of a prefix such as `model.ckpt`; None for neither."""
-    if path.name.endswith(".index"):
-        return path
-    index = path.with_name(path.name + ".index")
-    return index if index.is_file() and not path.exists() else None
+    """Give the index that a path stands for: that of a prefix such as `model.ckpt`, or of a data file; else None."""
+    index = path.with_name(_DATA_SUFFIX.sub("", path.name) + ".index")
+    return index if index.is_file() and (not path.exists() or _DATA_SUFFIX.search(path.name)) else None
 
 
 def read(path: Path) -> Tensors:
@@ -83,9 +83,7 @@ def read(path: Path) -> Tensors:
     try:
         entries, n_shards = _entries(path)
     except _Unsupported as error:
-        raise ModelError(
-            f"{path}: {error}, which is not supported. Save the checkpoint with tf.train.Saver."
-        ) from error
+        raise ModelError(f"{path}: {error}, which is not supported. Give the authors' file.") from error
     except (Damaged, struct.error, UnicodeDecodeError) as error:
         raise ModelError(
             f"{path}: damaged or cut index of a TensorFlow checkpoint ({error}). Fetch it again."

@@ -102,9 +102,9 @@ def read(path: Path) -> Tensors:
     Raises:
         ModelError: If the file is damaged, cut, or holds a class that is not known.
     """
-    with open(path, "rb") as file:
-        content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
     try:
+        with open(path, "rb") as file:
+            content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
         top = _Parser(content, path).value(0)
         arrays: dict[str, Array] = {}
         facts: dict[str, Fact] = {}
@@ -115,7 +115,7 @@ def read(path: Path) -> Tensors:
                 arrays[key] = _array(found, content, key, path)
             else:
                 facts[key] = found
-    except (struct.error, UnicodeDecodeError, OverflowError, RecursionError) as error:
+    except (struct.error, ValueError, OverflowError) as error:
         raise ModelError(f"{path}: damaged or cut Torch7 file ({error}). Fetch it again.") from error
     if not arrays:
         raise ModelError(f"{path}: a Torch7 file without weights. Expected an nn.Sequential with its modules.")

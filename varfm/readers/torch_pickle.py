@@ -56,8 +56,11 @@ def _check_archive(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
-            if not any(member.filename.endswith("/data.pkl") for member in members):
+            names = {member.filename.rpartition("/")[2] for member in members}
+            if "data.pkl" not in names:
                 raise ModelError(f"{path}: a zip archive, but not one of PyTorch. Unpack it, and give the file inside.")
+            if "constants.pkl" in names:
+                raise ModelError(f"{path}: a TorchScript program, not a state dict. Give the file with the state dict.")
             packed = any(member.compress_type != zipfile.ZIP_STORED for member in members)
             if packed or sum(member.file_size for member in members) > path.stat().st_size:
                 raise ModelError(f"{path}: a packed zip archive; PyTorch writes plain ones. Fetch it again.")

@@ -26,20 +26,29 @@ def read(path: Path) -> Tensors:
     Raises:
         ModelError: If any field differs from those of a linear regression with one output, or the size is wrong.
     """
-    content = path.read_bytes()
-    if len(content) < _HEAD.size:
-        raise _refuse(path, f"{len(content)} bytes", f"at least {_HEAD.size}")
-    magic, base_score, n, *rest = _HEAD.unpack_from(content)
+    size = path.stat().st_size
+    with open(path, "rb") as file:
+        head = file.read(_HEAD.size)
+        if len(head) < _HEAD.size:
+            raise _refuse(path, f"{size} bytes", f"at least {_HEAD.size}")
+        n = _n_features(head, path)
+        if size != _HEAD.size + 4 * (n + 1):
+            raise _refuse(path, f"{size} bytes", f"{_HEAD.size + 4 * (n + 1)} for {n} features")
+        values = np.frombuffer(file.read(), "<f4", n + 1).astype(np.float32)
+    base_score = _HEAD.unpack(head)[1]
+    bias, base = np.array(values[-1]), np.array(base_score, np.float32)
+    return Tensors(path, {"weight": values[:-1], "bias": bias, "base_score": base})
+
+
+def _n_features(head: bytes, path: Path) -> int:
+    magic, _, n, *rest = _HEAD.unpack(head)
     expected = [0, len(_NAMES[0]), _NAMES[0], len(_NAMES[1]), _NAMES[1], n, 1, n + 1]
     if magic != b"binf" or rest != expected or not n:
         raise _refuse(path, f"{n} features, then {rest}", f"{expected}")
-    if any(content[zeros].strip(b"\0") for zeros in _ZEROS):
+    if any(head[zeros].strip(b"\0") for zeros in _ZEROS):
         raise _refuse(path, "values in reserved fields", "zeros")
-    if len(content) != _HEAD.size + 4 * (n + 1):
-        raise _refuse(path, f"{len(content)} bytes", f"{_HEAD.size + 4 * (n + 1)} for {n} features")
-    values = np.frombuffer(content, "<f4", n + 1, _HEAD.size).astype(np.float32)
-    arrays = {"weight": values[:-1], "bias": values[-1].copy(), "base_score": np.array(base_score, np.float32)}
-    return Tensors(path, {key: np.asarray(array) for key, array in arrays.items()})
+    n_features: int = n
+    return n_features
 
 
 def _refuse(path: Path, found: str, expected: str) -> ModelError:
