@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from deepsea_files import write_folder
 from numpy.typing import NDArray
 from writers import Module, sequential, write_torch7
 
@@ -261,13 +261,9 @@ def test_sizes_that_leave_nothing_to_read_are_refused(kind: type[Config], change
 def loaded(folder: Path, name: str, **options: Any) -> Model:
     """Load a tiny network as a user does, from a folder with its sizes and a table of its one track."""
     if name == "deepsea":
-        write(folder / "deepsea_predict.pth", deepsea_state("2."))
-        (folder / "predictor.names").write_text("cell|CTCF|None\n")
+        write_folder(folder, DeepSeaConfig(**TINY), deepsea_state("2."))
     else:
-        write(folder / "deepsea.beluga.pth", beluga_state())
-        header = "\tCell type\tAssay\tTreatment\tAssay type\tSource\t\n"
-        (folder / "deepsea_beluga_2002_features.tsv").write_text(header + "1\tcell\tCTCF\tNone\tTF\tENCODE\tpeaks\n")
-    (folder / "config.json").write_text(json.dumps(TINY))
+        write_folder(folder, BelugaConfig(**TINY), beluga_state())
     return load(name, ModelOptions(weights=folder, offline=True, **options))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from deepsea_cases import BELUGA as CASE
+from deepsea_files import write_folder
 from numpy.typing import NDArray
 from toys import vcf_text
 
@@ -27,7 +27,6 @@ RECORDED = Path(__file__).parent / "data" / "beluga.npz"
 SMALL = BelugaConfig(channels=CASE.small.channels, n_hidden=CASE.small.n_hidden, n_tracks=CASE.small.n_tracks)
 TOLERANCE = {"float32": 1e-5, "float64": 1e-10}
 SHIFTS = (0, -200, -400, -600, -800, 200, 400, 600, 800)
-HEADER = "\tCell type\tAssay\tTreatment\tAssay type\tSource\t\n"
 
 
 @pytest.fixture(scope="module")
@@ -95,12 +94,7 @@ def test_shifted_windows_have_the_effects_of_the_authors_script(recorded: dict[s
 def test_scores_of_snvs_are_the_authors_differences(
     strands: Any, rows: slice, recorded: dict[str, Array], tmp_path: Path
 ) -> None:
-    weights = cases.weights(CASE, CASE.small)
-    torch.save({key: torch.from_numpy(values) for key, values in weights.items()}, tmp_path / "deepsea.beluga.pth")
-    sizes = {"channels": SMALL.channels, "n_hidden": SMALL.n_hidden, "n_tracks": SMALL.n_tracks}
-    (tmp_path / "config.json").write_text(json.dumps(sizes))
-    lines = [f"{n}\tcell{n}\tCTCF\tNone\tTF\tENCODE\tpeaks\n" for n in range(1, 21)]
-    (tmp_path / "deepsea_beluga_2002_features.tsv").write_text(HEADER + "".join(lines))
+    write_folder(tmp_path, SMALL, cases.weights(CASE, CASE.small))
     (tmp_path / "genome.fa").write_text(f">{cases.CONTIG}\n{cases.genome()}\n")
     vcf = tmp_path / "in.vcf"
     vcf.write_text(vcf_text([(cases.CONTIG, pos, ref, alt) for pos, ref, alt in cases.snvs()]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from deepsea_cases import DEEPSEA as CASE
+from deepsea_files import write_sizes
 from numpy.typing import NDArray
 from toys import vcf_text
 from writers import write_torch7
@@ -98,12 +98,9 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Lay out a folder as the authors' package has it, with a small network and a drawn background."""
     folder = tmp_path_factory.mktemp("DeepSEA-v0.94b")
     write(folder / "deepsea.cpu", "torch7", cases.weights(CASE, CASE.small))
-    sizes = {"channels": SMALL.channels, "n_hidden": SMALL.n_hidden, "n_tracks": SMALL.n_tracks}
-    (folder / "config.json").write_text(json.dumps(sizes))
+    write_sizes(folder, SMALL)
     ecdfs = folder / "resources" / "ecdfs"
     ecdfs.mkdir(parents=True)
-    (folder / "resources" / "predictor.names").write_text("".join(f"cell{n}|CTCF|None\n" for n in range(20)))
-    (folder / "predictor.names").write_text("".join(f"cell{n}|CTCF|None\n" for n in range(20)))
     for track, (effects, levels) in enumerate(cases.backgrounds(SMALL.n_tracks)):
         np.save(ecdfs / f"ecdf_difflogdiff.rescaled.pkl_{2 * track + 1:02d}.npy", np.r_[0.0, levels])
         np.save(ecdfs / f"ecdf_difflogdiff.rescaled.pkl_{2 * track + 2:02d}.npy", np.r_[-np.inf, effects])

@@ -103,7 +103,8 @@ class MatrixScorer:
     def _fields(self) -> Iterator[Field]:
         measure = self.headline_measure
         for group in self.groups:
-            among = f"the one of largest size among {len(group.tracks)} tracks"
+            most = "of largest size" if measure.neutral == 0 else f"furthest from {measure.neutral:g}"
+            among = f"the one {most} among {len(group.tracks)} tracks"
             yield Field(f"{measure.name}_{group.key}", "Float", f"{measure.description} Of these, {among}.")
             yield Field(f"{measure.name}_{group.key}_TRACK", "Integer", "Index of that track, see varfm tracks.")
         if self.needs_genes:
