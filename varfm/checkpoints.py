@@ -30,6 +30,8 @@ class Checkpoint:
         files: What is fetched, the file with the tensors first; empty where weights are packaged or there are none.
         copies: Other published files with the same weights: a local copy of one of them is the published one too.
         folder: Folder in the cache, where several checkpoints share files; empty: the name.
+        about_bytes: What must be fetched, about, where exact sizes were not published: what the authors state, or
+            the float32 numbers of the network; 0 where neither tells.
         converts: True if `download` also writes the tensors as safetensors in varfm's own names.
         licence: Of the weights, an SPDX identifier where there is one.
         commercial: False where the licence forbids commercial use.
@@ -68,6 +70,7 @@ class Checkpoint:
     files: tuple[RemoteFile, ...] = ()
     copies: tuple[RemoteFile, ...] = ()
     folder: str = ""
+    about_bytes: int = 0
     converts: bool = False
     parameters: int = 0
     n_outputs: int = 0
@@ -92,6 +95,13 @@ class Checkpoint:
             path = packaged_path(self)
             return path.stat().st_size if path.is_file() else None
         return total_size(self.files)
+
+    @property
+    def readable_size(self) -> str:
+        """The size for people, e.g. `121 MB` or `about 3.1 GB`."""
+        if self.size is None and self.about_bytes:
+            return f"about {readable_size(self.about_bytes)}"
+        return readable_size(self.size)
 
     @property
     def sources(self) -> tuple[RemoteFile, ...]:

@@ -87,4 +87,4 @@ def _models() -> Iterator[Finding]:
     from varfm.models import catalog
 
     for checkpoint in catalog.listed():
-        yield Finding(f"model {checkpoint.name}", f"{presence(checkpoint)}, {readable_size(checkpoint.size)}")
+        yield Finding(f"model {checkpoint.name}", f"{presence(checkpoint)}, {checkpoint.readable_size}")

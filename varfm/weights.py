@@ -220,7 +220,7 @@ def _not_here(checkpoint: Checkpoint, why: str) -> ModelError:
     if not checkpoint.files:
         return ModelError(f"The weights of {checkpoint.name} {why}: reinstall varfm, they are part of the package.")
     stamp = "" if checkpoint.commercial else ", not for commercial use"
-    about = f"{readable_size(checkpoint.size)}, licence {checkpoint.licence}{stamp}"
+    about = f"{checkpoint.readable_size}, licence {checkpoint.licence}{stamp}"
     return ModelError(
         f"The weights of {checkpoint.name} ({about}) {why}. Fetch them with: varfm models download {checkpoint.name}"
     )

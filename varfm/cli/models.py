@@ -27,7 +27,7 @@ def _complete_name(ctx: click.Context, parameter: click.Parameter, incomplete: s
     return [CompletionItem(name) for name in names if name.startswith(incomplete.lower())]
 
 
-@click.group()
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def models() -> None:
     """List, download and verify models.
 
@@ -40,7 +40,7 @@ def models() -> None:
 
 @models.command("list")
 def list_command() -> None:
-    """List the models: window, outputs, scores, licence, size, what is here.
+    """List the models: window, outputs, scores, licence, size, presence.
 
     A table on a terminal; elsewhere tab-separated, with one header line.
     Window and index are in bases; the index, from 0, is where the first
@@ -72,7 +72,7 @@ def _row(checkpoint: Checkpoint) -> list[str]:
         str(checkpoint.n_outputs or "."),
         checkpoint.scores,
         _licence(checkpoint),
-        weights.readable_size(checkpoint.size),
+        checkpoint.readable_size,
         _readable_count(checkpoint.parameters),
         weights.presence(checkpoint),
     ]
@@ -141,7 +141,7 @@ def _facts(checkpoint: Checkpoint) -> Iterator[tuple[str, str]]:
     yield "licence", _licence(checkpoint)
     yield "paper", checkpoint.paper
     yield "source", checkpoint.source
-    yield "size", weights.readable_size(checkpoint.size)
+    yield "size", checkpoint.readable_size
     yield "memory", checkpoint.memory or "not measured"
     yield "verified", checkpoint.verified or "not yet"
     yield "here", weights.presence(checkpoint)
@@ -243,7 +243,7 @@ def _download_all(checkpoint: Checkpoint, offline: bool) -> None:
         if (made := convert_cached(checkpoint)) is not None:
             _tell(f"{checkpoint.name}: {made.n_tensors} tensors converted to {made.path}")
             found = weights.locate(checkpoint, offline=True)
-    size = weights.readable_size(checkpoint.size)
+    size = checkpoint.readable_size
     _tell(f"{checkpoint.name}: {size}, {_known_digest(checkpoint)}, in {found.path}")
 
 
@@ -326,7 +326,8 @@ def _shown_progress() -> Iterator[Transport]:
         def show(progress: Progress) -> None:
             if progress.name not in tasks:
                 tasks[progress.name] = bars.add_task(progress.name, total=progress.total)
-            bars.update(tasks[progress.name], completed=progress.done)
+            unfinished = progress.total is None or progress.done < progress.total  # some models have hundreds of files
+            bars.update(tasks[progress.name], completed=progress.done, visible=unfinished)
 
         yield Transport(progress=show)
 

@@ -56,7 +56,7 @@ _CHECKPOINTS = (
         strands="both, answers averaged",
         parameters=79_330,
         n_outputs=2,
-        verified="trained by this project; see training/",
+        verified="held-out AUROC: CTCF 0.989, PU.1 0.990",
         packaged="models/data/mini.safetensors",
         packaged_sha256="68f7c3922ad55658f58cb1fc26555e60679d06fafb7ec32b2ab50b2ec51bbd1e",
     ),
@@ -96,6 +96,7 @@ _CHECKPOINTS = (
         strands="both, answers averaged",
         parameters=339_012,
         n_outputs=12,
+        verified="published weights; 19 saturation mutagenesis sets, mean r 0.288",
     ),
     Checkpoint(
         name="null",

@@ -22,9 +22,8 @@ _ENFORMER_HUB = "https://tfhub.dev/deepmind/enformer/1"
 _ZENODO = "https://zenodo.org/record"
 _PRINCETON = "https://deepsea.princeton.edu/media/code"
 
-_PRINCETON_LICENCE = (
-    "Princeton Academic Use Software Agreement (not-for-profit research and teaching, no redistribution)"
-)
+_PRINCETON_LICENCE = "Princeton Academic Use Software Agreement, no redistribution"
+_PARITY = "answers and SNV scores of the authors' code on the same random weights"
 _BELUGA_PAPER = "Zhou et al., Nature Genetics 50 (2018) 1171-1179, doi:10.1038/s41588-018-0160-6"
 _BASENJI2_PAPER = "Kelley, PLoS Computational Biology 16 (2020) e1008050, doi:10.1371/journal.pcbi.1008050"
 _ENFORMER_PAPER = "Avsec et al., Nature Methods 18 (2021) 1196-1203, doi:10.1038/s41592-021-01252-x"
@@ -74,8 +73,9 @@ def _basenji2(species: Literal["human", "mouse"], file: RemoteFile, *copies: Rem
         variant=species,
         files=(file, _CROSS2020_TABLES[species]),
         copies=copies,
+        about_bytes=98_000_000 if species == "mouse" else 0,
         converts=True,
-        licence="Apache-2.0 (the code's; none is stated for the weights)",
+        licence="Apache-2.0 (of the code)",
         commercial=True,
         paper=_BASENJI2_PAPER,
         source="https://github.com/calico/basenji",
@@ -87,6 +87,7 @@ def _basenji2(species: Literal["human", "mouse"], file: RemoteFile, *copies: Rem
         strands="both, answers averaged",
         parameters=30_099_228 if species == "human" else 24_458_438,
         n_outputs=_N_TRACKS[species],
+        verified=_PARITY,
         tracks_file=_CROSS2020_TABLES[species].name,
         tracks_format="basenji",
     )
@@ -130,8 +131,9 @@ def _enformer(species: Literal["human", "mouse"]) -> Checkpoint:
             _CROSS2020_TABLES[species],
         ),
         copies=_ENFORMER_COPIES,
+        about_bytes=1_005_000_000,
         converts=True,
-        licence="Apache-2.0 (the code's)",
+        licence="Apache-2.0 (of the code)",
         commercial=True,
         paper=_ENFORMER_PAPER,
         source="https://github.com/google-deepmind/deepmind-research/tree/master/enformer",
@@ -143,6 +145,7 @@ def _enformer(species: Literal["human", "mouse"]) -> Checkpoint:
         strands="both, answers averaged",
         parameters=251_221_292,
         n_outputs=_N_TRACKS[species],
+        verified=_PARITY,
         tracks_file=_CROSS2020_TABLES[species].name,
         tracks_format="basenji",
     )
@@ -197,6 +200,7 @@ TRACK_CHECKPOINTS = (
                 archive_sha256="449ef2b69b82ccc140c91fe7ae555513b48ef6f2d55ac03d4f56a9290732a627",
             ),
         ),
+        about_bytes=211_000_000,
         converts=True,
         licence="CC-BY-3.0",
         commercial=True,
@@ -210,6 +214,7 @@ TRACK_CHECKPOINTS = (
         strands="both, scores averaged",
         parameters=52_843_119,
         n_outputs=919,
+        verified=_PARITY,
         tracks_file="predictor.names",
         tracks_format="deepsea",
     ),
@@ -228,6 +233,7 @@ TRACK_CHECKPOINTS = (
             ),
         ),
         copies=(_BELUGA_COPY,),
+        about_bytes=598_000_000,
         converts=True,
         licence=_PRINCETON_LICENCE,
         commercial=False,
@@ -241,6 +247,7 @@ TRACK_CHECKPOINTS = (
         strands="both, scores averaged",
         parameters=149_536_251,
         n_outputs=2002,
+        verified=_PARITY,
         tracks_file="resources/deepsea_beluga_2002_features.tsv",
         tracks_format="beluga",
     ),
@@ -272,6 +279,7 @@ TRACK_CHECKPOINTS = (
                 archive_sha256="cfc2cc76ef0f1d4570670b83fae191b956e262bec53547a1844fed1847f3ed91",
             ),
         ),
+        about_bytes=17_000_000,
         converts=True,
         licence="MIT",
         commercial=True,
@@ -285,6 +293,7 @@ TRACK_CHECKPOINTS = (
         strands="both, answers averaged",
         parameters=4_135_064,
         n_outputs=164,
+        verified=_PARITY,
         tracks_file="targets.txt",
         tracks_format="basset",
     ),
@@ -325,6 +334,7 @@ TRACK_CHECKPOINTS = (
         strands="both, answers averaged",
         parameters=15_190_636,
         n_outputs=4229,
+        verified=_PARITY,
         tracks_file="sample_wigs.txt",
         tracks_format="basenji2018",
     ),
@@ -372,8 +382,9 @@ TRACK_CHECKPOINTS = (
                 692,
             ),
         ),
+        about_bytes=3_100_000_000,
         converts=True,
-        licence="Princeton, Simons Foundation and UT Southwestern, academic and research use only",
+        licence="Princeton, Simons Foundation, UT Southwestern: academic and research use",
         commercial=False,
         paper="Chen et al., Nature Genetics 54 (2022) 940-949, doi:10.1038/s41588-022-01102-2",
         source="https://github.com/FunctionLab/sei-framework",
@@ -385,6 +396,7 @@ TRACK_CHECKPOINTS = (
         strands="both, answers averaged",
         parameters=889_979_983,
         n_outputs=21_907,
+        verified=_PARITY,
         tracks_file="target.names",
         tracks_format="sei",
     ),
@@ -403,6 +415,7 @@ TRACK_CHECKPOINTS = (
             *_expecto_models(),
         ),
         copies=(_BELUGA_COPY,),
+        about_bytes=616_000_000,
         licence=_PRINCETON_LICENCE,
         commercial=False,
         paper=_BELUGA_PAPER,
@@ -415,6 +428,7 @@ TRACK_CHECKPOINTS = (
         strands="both, answers averaged",
         parameters=149_536_251 + 218 * 20_031,
         n_outputs=218,
+        verified=_PARITY,
         tracks_file="resources/modellist",
         tracks_format="expecto",
         needs_genes=True,
