@@ -1,19 +1,24 @@
-"""Tests of varfm.readers: real Keras files, and files that are damaged, foreign or hostile."""
+"""Tests of varfm.readers: real Keras files, safetensors, and files that are damaged, foreign or hostile."""
 
 from __future__ import annotations
 
 import os
 import pickle
 import random
+import subprocess
+import sys
+import tracemalloc
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
+from writers import write_tf_bundle, write_torch7, write_xgboost_linear
 
 from varfm.errors import ModelError
 from varfm.readers import Tensors, read_tensors
+from varfm.readers.safetensors import read_metadata, write_safetensors
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the folder ../shared/data is not here")
@@ -92,6 +97,25 @@ def test_take_gives_float32_and_lets_the_file_decide_a_size(keras_file: Path) ->
     assert bias.dtype == np.float32 and bias.tolist() == [0.5, -0.5]
 
 
+def test_take_copies_only_where_type_or_order_differ(tmp_path: Path) -> None:
+    arrays = {"fits": np.ones((2, 3), np.float32), "turned": np.ones((3, 2), np.float32).T, "wide": np.ones((2, 3))}
+    tensors = Tensors(tmp_path, arrays)
+    taken = {key: tensors.take(key, (2, 3)) for key in arrays}
+    assert {key: np.shares_memory(taken[key], arrays[key]) for key in arrays} == {
+        "fits": True,
+        "turned": False,
+        "wide": False,
+    }
+    assert all(array.dtype == np.float32 and array.flags.c_contiguous for array in taken.values())
+
+
+def test_take_gives_an_array_that_may_be_written_to(tmp_path: Path) -> None:
+    fixed = np.ones(3, np.float32)
+    fixed.flags.writeable = False
+    Tensors(tmp_path, {"a": fixed}).take("a", (3,))[0] = 2
+    assert fixed.tolist() == [1, 1, 1]
+
+
 def test_take_names_file_key_and_both_shapes(keras_file: Path) -> None:
     with pytest.raises(
         ModelError, match=r"weights\.h5: tensor 'dense_1/dense_1/kernel:0' has shape \(3, 2\), exp.* \(3, 4\)"
@@ -118,6 +142,97 @@ def test_nan_or_infinity_in_a_file_is_refused(tmp_path: Path, bad: float) -> Non
     save_file({"a": np.array([1.0, bad], np.float32)}, tmp_path / "w")
     with pytest.raises(ModelError, match="tensor 'a' holds NaN or infinity"):
         read_tensors(tmp_path / "w")
+
+
+@pytest.mark.parametrize("place", [0, 65_535, 65_536, 149_999])
+@pytest.mark.parametrize("is_turned", [False, True], ids=["plain", "transposed"])
+def test_nan_is_found_at_any_place_of_a_large_tensor(tmp_path: Path, place: int, is_turned: bool) -> None:
+    array = np.zeros((300, 500), np.float32)
+    array.reshape(-1)[place] = np.nan
+    tensors = Tensors(tmp_path, {"whole": np.zeros(3, np.int64), "a": array.T if is_turned else array})
+    with pytest.raises(ModelError, match="tensor 'a' holds NaN or infinity"):
+        tensors.check_finite()
+
+
+def test_looking_for_nan_takes_little_memory(tmp_path: Path) -> None:
+    tensors = Tensors(tmp_path, {"a": np.zeros(4_000_000, np.float32), "b": np.zeros((2000, 2000), np.float32).T})
+    tracemalloc.start()
+    try:
+        tensors.check_finite()
+        assert tracemalloc.get_traced_memory()[1] < 2_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_only_formats_of_torch_need_torch(tmp_path: Path, keras_file: Path) -> None:
+    write_xgboost_linear(tmp_path / "tissue.save", np.zeros(3), 0.0, 2.0)
+    write_torch7(tmp_path / "w.t7", {"a": np.ones(2)})
+    write_tf_bundle(tmp_path / "w", {"a": np.ones(2)})
+    names = [keras_file.name, "tissue.save", "w.t7", "w.index"]
+    code = f"""
+import sys
+from pathlib import Path
+from varfm.readers import read_tensors
+for name in {names}:
+    read_tensors(Path(name))
+assert "torch" not in sys.modules
+"""
+    root = Path(__file__).parent.parent
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True)
+
+
+def test_safetensors_are_written_as_the_library_reads_them(tmp_path: Path) -> None:
+    arrays = {
+        "turned": np.arange(6.0).reshape(2, 3).T,
+        "big-endian": np.arange(3, dtype=">f4"),
+        "scalar": np.array(7),
+        "empty": np.zeros((0, 2), np.float16),
+        "bytes": np.arange(3, dtype=np.uint8),
+        "sliced": np.arange(100_000, dtype=np.int32)[::7],
+    }
+    write_safetensors(tmp_path / "w.safetensors", arrays, {"model": "mini", "format": "pt"})
+    found = load_file(tmp_path / "w.safetensors")
+    assert found.keys() == arrays.keys()
+    for key, array in arrays.items():
+        assert found[key].dtype == array.dtype.newbyteorder("=") and found[key].shape == array.shape
+        np.testing.assert_array_equal(found[key], array)
+    assert read_metadata(tmp_path / "w.safetensors") == {"format": "pt", "model": "mini"}
+    assert os.listdir(tmp_path) == ["w.safetensors"]
+
+
+def test_equal_arrays_give_equal_bytes_in_any_order(tmp_path: Path) -> None:
+    one, two = np.ones(3, np.float32), np.ones(2)
+    write_safetensors(tmp_path / "1", {"a": one, "b": two}, {"x": "1", "y": "2"})
+    write_safetensors(tmp_path / "2", {"b": two, "a": one}, {"y": "2", "x": "1"})
+    assert (tmp_path / "1").read_bytes() == (tmp_path / "2").read_bytes()
+
+
+def test_safetensors_without_texts_have_no_metadata(safetensors_file: Path) -> None:
+    assert read_metadata(safetensors_file) == {}
+
+
+def test_metadata_of_another_file_are_refused(keras_file: Path) -> None:
+    with pytest.raises(ModelError, match="damaged or cut safetensors file"):
+        read_metadata(keras_file)
+
+
+@pytest.mark.parametrize("array", [np.ones(2, np.complex64), np.array([True]), np.array(["text"]), np.array([None])])
+def test_array_that_is_no_number_is_not_written(tmp_path: Path, array: np.ndarray) -> None:
+    (tmp_path / "w").write_bytes(b"old")
+    with pytest.raises(ModelError, match=r"'a' holds .*, which safetensors files of varfm do not keep"):
+        write_safetensors(tmp_path / "w", {"a": array})
+    assert (tmp_path / "w").read_bytes() == b"old" and os.listdir(tmp_path) == ["w"]
+
+
+def test_writing_safetensors_takes_little_memory(tmp_path: Path) -> None:
+    arrays = {"a": np.zeros((2000, 2000), np.float32).T, "b": np.zeros(4_000_000, np.float32)}
+    tracemalloc.start()
+    try:
+        write_safetensors(tmp_path / "w", arrays)
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    finally:
+        tracemalloc.stop()
 
 
 class _Explodes:

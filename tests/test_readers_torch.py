@@ -78,6 +78,14 @@ def test_tensors_of_a_zip_file_are_mapped_and_not_copied(tmp_path: Path) -> None
     assert any(int(low, 16) <= address < int(high, 16) for low, high in (line[0].split("-") for line in ranges))
 
 
+@both_formats
+def test_file_that_was_saved_on_a_gpu_is_read(tmp_path: Path, is_zip: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.serialization, "location_tag", lambda _: "cuda:0")
+    path = saved(tmp_path, STATE, is_zip)
+    assert b"cuda:0" in path.read_bytes()
+    assert read_tensors(path)["a.weight"].tolist() == [[0, 1, 2], [3, 4, 5]]
+
+
 class _Explodes:
     def __reduce__(self) -> tuple[object, tuple[str]]:
         return os.mkdir, ("executed",)
