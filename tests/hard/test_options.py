@@ -100,7 +100,9 @@ def test_weights_of_another_kind_are_refused(varfm: Varfm, rows: Path, mpra: Pat
 
 def test_missing_weights_folder_and_pipe_are_refused(varfm: Varfm, rows: Path) -> None:
     assert "no such file" in varfm.refused(4, rows, "-m", "mpra-dragonn", "--weights", varfm.folder / "no.h5")
-    assert "cannot be read" in varfm.refused(4, rows, "-m", "mpra-dragonn", "--weights", varfm.folder)
+    assert "is not in this folder" in varfm.refused(4, rows, "-m", "mpra-dragonn", "--weights", varfm.folder)
+    os.mkfifo(varfm.folder / "pipe")
+    assert "neither a file nor" in varfm.refused(4, rows, "-m", "mpra-dragonn", "--weights", varfm.folder / "pipe")
 
 
 def test_weights_for_several_models_or_for_none_are_refused(varfm: Varfm, rows: Path, mpra: Path) -> None:
