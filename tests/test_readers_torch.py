@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
@@ -83,6 +84,14 @@ def test_file_that_was_saved_on_a_gpu_is_read(tmp_path: Path, is_zip: bool, monk
     monkeypatch.setattr(torch.serialization, "location_tag", lambda _: "cuda:0")
     path = saved(tmp_path, STATE, is_zip)
     assert b"cuda:0" in path.read_bytes()
+    assert read_tensors(path)["a.weight"].tolist() == [[0, 1, 2], [3, 4, 5]]
+
+
+def test_file_that_python_2_wrote_is_read(tmp_path: Path) -> None:
+    path = saved(tmp_path, STATE, is_zip=False)
+    content, n_texts = re.subn(rb"X(.)\0\0\0(?=[ -~])", rb"U\1", path.read_bytes())  # its texts were of another kind
+    assert n_texts > 8
+    path.write_bytes(content)
     assert read_tensors(path)["a.weight"].tolist() == [[0, 1, 2], [3, 4, 5]]
 
 
