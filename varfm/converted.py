@@ -19,7 +19,9 @@ _MAX_SIDECAR = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Sidecar:
-    """What is kept beside a conversion in the cache.
+    """What is kept beside a conversion in the cache: the only ground on which it is called published.
+
+    Whoever can write the cache can forge it, as they can replace varfm's other files; it guards against damage.
 
     Attributes:
         sha256: Of the converted file.
