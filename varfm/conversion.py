@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -102,7 +103,8 @@ def convert_cached(checkpoint: Checkpoint) -> Conversion | None:
             raise ModelError(f"{status.path}: {_is_not_right(status)}. Run: varfm models download {checkpoint.name}")
     weights = LocalWeights(statuses[0].path, joint_digest(statuses), published=True)
     target = converted_path(checkpoint)
-    sidecar_path(checkpoint).unlink(missing_ok=True)  # never an old sidecar beside a new file
+    with suppress(OSError):  # where this fails, so does the writing, which says why
+        sidecar_path(checkpoint).unlink()  # never an old sidecar beside a new file
     n_tensors = _write(checkpoint, weights, target, ModelOptions())
     digest = sha256_of(target)
     sources = {file.name: status.sha256 or "" for file, status in zip(checkpoint.sources, statuses, strict=True)}
