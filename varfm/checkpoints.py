@@ -200,9 +200,11 @@ def is_here(checkpoint: Checkpoint, file: RemoteFile) -> bool:
 
 
 def status_of(path: Path, expected: Sequence[RemoteFile]) -> FileStatus:
-    """Hash a file and compare it with the digests of one published file, or of several of which any will do.
+    """Hash a file and compare it with the digests of a published file, or of its copies, of which any will do.
 
-    It is `unknown` if it has none of their digests, and one of them was published without.
+    Args:
+        expected: The published file, then its copies. Without a digest of the first one, a file that is none of the
+            copies is `unknown`.
 
     Raises:
         ModelError: If it cannot be read.
@@ -219,7 +221,7 @@ def status_of(path: Path, expected: Sequence[RemoteFile]) -> FileStatus:
         raise ModelError(f"{path}: cannot be read ({error.strerror}). Give a file that you may read.") from error
     if any(file.digest == (sha256 if file.sha256 else md5) for file in known):
         return FileStatus(path, "ok", sha256)
-    return FileStatus(path, "wrong" if len(known) == len(expected) else "unknown", sha256)
+    return FileStatus(path, "wrong" if expected and expected[0].digest else "unknown", sha256)
 
 
 def joint_digest(statuses: Sequence[FileStatus], names: Sequence[str] | None = None) -> str:
