@@ -30,7 +30,8 @@ class Tensors(Mapping[str, Array]):
 
     Attributes:
         path: The file, the prefix or the folder they were read from.
-        facts: What else the file says, by path: the numbers, strings and class names of a Torch7 file, else nothing.
+        facts: What else the file says: numbers, texts and classes of a Torch7 file by path; `layer_names` and
+            `model_config` of a Keras file; nothing for other formats.
     """
 
     def __init__(self, path: Path, arrays: Mapping[str, Array], facts: Mapping[str, Fact] | None = None) -> None:
