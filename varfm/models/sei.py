@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from varfm.encoding.onehot import onehot
@@ -110,7 +110,7 @@ class Sei(nn.Module):
 
     def forward(self, batch: Tensor) -> Tensor:
         """(n, length) base codes -> (n, n_tracks) probabilities."""
-        return self.logits(batch).sigmoid()
+        return probabilities(self.logits(batch))
 
     def logits(self, batch: Tensor) -> Tensor:
         """(n, length) base codes -> (n, n_tracks) natural log odds."""
@@ -125,7 +125,8 @@ class Sei(nn.Module):
         for conv in self.dilated[1:]:
             total = total + functional.relu(conv(total))
         splines = total @ self.basis  # (n, channels, n_splines)
-        return self.tracks(functional.relu(self.hidden(splines.flatten(1))))  # channel-major
+        hidden = functional.relu(dense(splines.flatten(1), self.hidden.weight, self.hidden.bias))  # channel-major
+        return dense(hidden, self.tracks.weight, self.tracks.bias)
 
     def reduce(self, haplotype: Haplotype, outputs: Sequence[Tensor]) -> Tensor:
         """A profile belongs to the middle of the window and has no orientation to turn back."""
@@ -134,6 +135,28 @@ class Sei(nn.Module):
 
 def _conv(n_in: int, n_out: int, width: int, dilation: int = 1) -> nn.Conv1d:
     return nn.Conv1d(n_in, n_out, width, dilation=dilation, padding=dilation * (width - 1) // 2)
+
+
+@fx.wrap
+def dense(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Apply a dense layer, on the CPU to one row at a time: (n, n_in) -> (n, n_out).
+
+    A product of several rows takes other paths for other numbers of rows and other places in memory, so that the last
+    digits of a row would depend on its companions. For the few rows of a batch this is no slower: the time goes into
+    reading the weights.
+    """
+    if x.device.type != "cpu":
+        return functional.linear(x, weight, bias)
+    # A clone lies at an aligned address, whatever the row's place was.
+    return torch.stack([functional.linear(row.clone(), weight, bias) for row in x.unbind(0)])
+
+
+@fx.wrap
+def probabilities(logits: Tensor) -> Tensor:
+    """Apply the logistic function, on the CPU row by row: the last numbers in memory are rounded otherwise."""
+    if logits.device.type != "cpu":
+        return logits.sigmoid()
+    return torch.stack([row.sigmoid() for row in logits.unbind(0)])
 
 
 def spline_basis(n_positions: int, n_splines: int) -> NDArray[np.float32]:
@@ -299,21 +322,16 @@ def read_projection(files: Mapping[str, Path], n_tracks: int) -> Projection:
 
 def _array(path: Path, kinds: str, shape: tuple[int | None, ...]) -> NDArray[np.generic]:
     try:
-        found = np.load(path, mmap_mode="r", allow_pickle=False)  # mapped, a cut file is found out before it is read
+        found = np.lib.format.open_memmap(path, mode="r")  # mapped, a cut file is found out before it is read
     except (OSError, ValueError, EOFError) as error:
         said = " ".join(str(error).split())[:200]
         raise ModelError(f"{path}: cannot be read as a NumPy array ({said}). {_OTHER_FILE}") from error
-    is_array = isinstance(found, np.ndarray)
-    fits = (
-        is_array
-        and len(found.shape) == len(shape)
-        and all(w in (None, f) for w, f in zip(shape, found.shape, strict=True))
-    )
+    fits = len(found.shape) == len(shape) and all(w in (None, f) for w, f in zip(shape, found.shape, strict=True))
     if not fits or found.dtype.kind not in kinds:
-        what = f"{found.dtype} of shape {found.shape}" if is_array else "an archive"
         wanted = " x ".join("any" if size is None else str(size) for size in shape)
         raise ModelError(
-            f"{path}: holds {what}, expected {wanted} {'floats' if 'f' in kinds else 'integers'}. {_OTHER_FILE}"
+            f"{path}: holds {found.dtype} of shape {found.shape}, "
+            f"expected {wanted} {'floats' if 'f' in kinds else 'integers'}. {_OTHER_FILE}"
         )
     return found
 
