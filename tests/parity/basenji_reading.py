@@ -13,9 +13,12 @@ from basenji_inputs import contig, snvs
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+import varfm
 from varfm.genome import encode
-from varfm.models.loading import filled
+from varfm.models import ModelOptions
+from varfm.models.loading import described, filled
 from varfm.scorers.measures import Measure
+from varfm.session import SessionOptions
 from varfm.windows import Haplotype, Window
 
 COMPLEMENT = bytes.maketrans(bytes(range(5)), bytes((3, 2, 1, 0, 4)))
@@ -65,3 +68,23 @@ def scores(network: nn.Module, measure: Measure, strands: str) -> NDArray[np.flo
         means = [torch.stack([answer(network, w, strand).double() for strand in strands]).mean(0) for w in pair]
         found.append(measure.compare(*means).numpy())
     return np.stack(found)
+
+
+def scores_of_command(model: str, config: object, folder: Path, names: Sequence[str]) -> list[NDArray[np.float64]]:
+    """Score the shared changes as a user does, from a folder with weights and a table of tracks: (n, n_tracks) each."""
+    fasta, vcf = folder / "c.fa", folder / "s.vcf"
+    fasta.write_text(f">chr1\n{contig()}\n")
+    rows = [f"chr1\t{pos}\t.\t{ref}\t{alt}\t.\t.\t.\n" for pos, ref, alt in snvs()]
+    vcf.write_text("##fileformat=VCFv4.2\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n" + "".join(rows))
+    (folder / "config.json").write_text(json.dumps(described(config)))
+    options = SessionOptions(
+        "", None, model_options=ModelOptions(weights=folder, offline=True, scores=tuple(names)), device="cpu", threads=1
+    )
+    with varfm.score(str(vcf), str(fasta), model=model, options=options) as results:
+        found = list(results)
+    assert {result.status for result in found} == {"OK", "PADDED"}
+    by_name = {
+        name: np.array([[v for key, v in result.scores.items() if key.startswith(f"{name}_T")] for result in found])
+        for name in names
+    }
+    return [by_name[name] for name in names]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from basenji_inputs import POSITIONS, windows
-from basenji_reading import answers, network_filled, recorded, scores
+from basenji_reading import answers, network_filled, recorded, scores, scores_of_command
 from drawing import drawn
 from numpy.typing import NDArray
 from record_basenji2 import COMMITS, DATA, GAIN, NAMES, SEED, SIZES
@@ -83,6 +83,18 @@ def test_scores_equal_the_authors_variant_script(measure: Measure, strands: str,
     found = scores(network("0.5", tmp_path), measure, strands)
     assert found.shape == expected.shape == (len(POSITIONS), CONFIG.n_tracks)
     assert np.abs(found - expected).max() <= 1e-3 * np.abs(expected).max()
+
+
+def test_scores_of_a_run_equal_the_authors_variant_script(tmp_path: Path) -> None:
+    _, arrays = recorded(fixture("0.5"))
+    keras_file("0.5", tmp_path).rename(tmp_path / "model_human.h5")
+    header = "index\tgenome\tidentifier\tfile\tclip\tscale\tsum_stat\tdescription\n"
+    rows = [f"{number}\t0\tENC{number}\tf\t32\t2\tmean\tCAGE:cell {number}\n" for number in range(CONFIG.n_tracks)]
+    (tmp_path / "targets_human.txt").write_text(header + "".join(rows))
+    names = ("SAD", "SADR", "SAR")
+    for name, found in zip(names, scores_of_command("basenji2", CONFIG, tmp_path, names), strict=True):
+        expected = arrays[f"{name}_both"]
+        assert np.abs(found - expected).max() <= 1e-3 * np.abs(expected).max()
 
 
 def port_network(folder: Path, form: str) -> nn.Module:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from basenji_inputs import POSITIONS, windows
-from basenji_reading import answers, network_filled, recorded, scores
+from basenji_reading import answers, network_filled, recorded, scores, scores_of_command
 from drawing import drawn
 from record_basenji import COMMITS, DATA, NAMES, SEED, SIZES
 from torch import nn
@@ -77,3 +78,15 @@ def test_scores_equal_the_authors_variant_script(measure: Measure, theirs: str, 
     found = scores(network("tf1"), measure, strands)
     assert found.shape == expected.shape == (len(POSITIONS), CONFIG.n_tracks)
     assert np.abs(found - expected).max() <= 1e-3 * np.abs(expected).max()
+
+
+def test_scores_of_a_run_equal_the_authors_variant_script(tmp_path: Path) -> None:
+    _, arrays = recorded(fixture("tf1"))
+    for suffix in ("index", "data-00000-of-00001"):
+        shutil.copy(DATA / f"{NAMES['tf1']}.tf.{suffix}", tmp_path / f"model.tf.{suffix}")
+    tracks = [f"ENC{number}\tpath\tDNASE:cell {number}\n" for number in range(CONFIG.n_tracks)]
+    (tmp_path / "sample_wigs.txt").write_text("".join(tracks))
+    run = scores_of_command("basenji", CONFIG, tmp_path, ("SAD", "SADR", "SAR"))
+    for found, theirs in zip(run, ("SAD", "SAR", "geoSAD"), strict=True):
+        expected = arrays[f"{theirs}_both"]
+        assert np.abs(found - expected).max() <= 1e-3 * np.abs(expected).max()

@@ -63,6 +63,8 @@ class BasenjiConfig:
         per_block = (self.channels, self.widths, self.dilations, self.pools, self.dense)
         if len({len(sizes) for sizes in per_block}) != 1:
             raise ModelError("Basenji needs channels, widths, dilations, pools and dense for every block alike.")
+        if min(map(min, per_block[:4])) < 1:
+            raise ModelError("Basenji needs channels, widths, dilations and pools of 1 or more.")
         if self.length % self.bin_width or self.n_bins < 1:
             raise ModelError(
                 f"Basenji: a length of {self.length} is no whole number of bins of {self.bin_width} bases, or "

@@ -27,6 +27,7 @@ from varfm.encoding.onehot import onehot
 from varfm.errors import ModelError
 from varfm.models import ModelOptions
 from varfm.models.basenji import NORM_EPS, NORM_VARIABLES
+from varfm.models.layers import sigmoid_gelu, softplus, tanh_gelu
 from varfm.models.loading import loaded, refuse, sizes
 from varfm.models.tracked import Bins, Layout, track_model
 from varfm.protocols import Model, Row
@@ -75,6 +76,8 @@ class Basenji2Config:
     gelu: str = "auto"
 
     def __post_init__(self) -> None:
+        if min(self.pool, *self.dilations) < 1:
+            raise ModelError("Basenji2 needs a pool and dilations of 1 or more.")
         if not self.stem_width % 2 or not self.tower_width % 2 or not self.residual_width % 2:
             raise ModelError("Basenji2: stem_width, tower_width and residual_width have to be odd.")
         if self.length % self.bin_width or self.n_bins < 1:
@@ -120,8 +123,8 @@ class Gelu(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Any shape -> the same shape."""
         if self.form == "sigmoid":
-            return x * torch.sigmoid(1.702 * x)
-        return functional.gelu(x, approximate="tanh" if self.form == "tanh" else "none")
+            return sigmoid_gelu(x)
+        return tanh_gelu(x) if self.form == "tanh" else functional.gelu(x)
 
 
 class Block(nn.Module):
@@ -189,7 +192,7 @@ class Basenji2(nn.Module):
 
     def forward(self, batch: Tensor) -> Tensor:
         """(n, length) base codes -> (n, n_bins, n_tracks) predicted coverage, above zero."""
-        return functional.softplus(self.linked(batch))
+        return softplus(self.linked(batch))
 
     def linked(self, batch: Tensor) -> Tensor:
         """(n, length) base codes -> (n, n_bins, n_tracks) values before the softplus."""
@@ -299,7 +302,7 @@ def _recorded_gelu(tensors: Tensors, path: Path) -> str:
     text = str(tensors.facts.get("model_config", "null"))
     try:
         described = json.loads(text)
-        layers = described["config"]["layers"] if described else []
+        layers = [] if described is None else described["config"]["layers"]
         functions = {layer["config"].get("function") for layer in layers if layer["class_name"] == "TFOpLambda"}
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise ModelError(
