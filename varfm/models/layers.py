@@ -1,6 +1,6 @@
 """Nonlinearities that give a value the same last bit wherever it stands in a tensor.
 
-On a CPU, torch's own `sigmoid`, `softplus` and tanh-approximated `gelu` give the values that fill no vector instruction,
+On a CPU, torch's own `sigmoid`, `softplus` and tanh-approximated `gelu` give values that fill no vector instruction,
 at the end of a tensor or of a thread's share of it, to another routine, whose last bit may differ. A row's output would
 then depend on its place in the batch. `exp`, `log1p` and `tanh` have one routine for all.
 """

@@ -85,7 +85,7 @@ def _basenji2(species: Literal["human", "mouse"], file: RemoteFile, *copies: Rem
         reads=f"{_N_TRACKS[species]} {species} tracks (DNase, ATAC, ChIP, CAGE) in 896 bins of 128 bases",
         scores="SAD and SAR per track; headline the largest SAR per assay",
         strands="both, answers averaged",
-        parameters=30_099_228 if species == "human" else 24_458_438,
+        parameters=30_088_228 if species == "human" else 24_447_438,
         n_outputs=_N_TRACKS[species],
         verified=_PARITY,
         tracks_file=_CROSS2020_TABLES[species].name,
