@@ -12,8 +12,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from varfm.models.sei import SeiConfig
+from varfm.models.loading import filled
+from varfm.models.sei import Sei, SeiConfig, convert
 from varfm.models.sei_classes import CLASSES
+from varfm.readers import Tensors
 
 sys.path.append(str(Path(__file__).parent / "parity"))
 from drawing import drawn
@@ -48,15 +50,23 @@ def upstream_shapes(config: SeiConfig) -> dict[str, tuple[int, ...]]:
 
 
 def weights(config: SeiConfig = SMALL, seed: int = SEED) -> dict[str, torch.Tensor]:
-    """Draw weights under upstream's names, without a wrapper's prefix."""
+    """Draw weights under upstream's names, without a wrapper's prefix; a window of N gives probabilities of a half."""
     values = drawn(upstream_shapes(config), seed, gain=1.0)
-    values["classifier.2.weight"] *= np.float32(0.3)
+    values["classifier.2.weight"] *= np.float32(2)
+    path = Path("drawn")
+    with torch.device("meta"):
+        network = Sei(config)
+    filled(network, convert(Tensors(path, values), config, path), path)
+    with torch.inference_mode():
+        shared = network.logits(torch.full((1, config.length), 4, dtype=torch.uint8))[0]
+    values["classifier.2.bias"] -= shared.numpy()
     return {name: torch.from_numpy(value) for name, value in values.items()}
 
 
 def vectors(n_tracks: int = SMALL.n_tracks) -> NDArray[Any]:
-    """Draw projection vectors, (61, n_tracks) float32."""
-    return np.random.RandomState(SEED + 1).normal(0, 1, (61, n_tracks)).astype(np.float32)
+    """Draw projection vectors, (61, n_tracks) float32; each sums to 0, so that what all profiles share is no class."""
+    drawn_at_random = np.random.RandomState(SEED + 1).normal(0, 1, (61, n_tracks))
+    return (drawn_at_random - drawn_at_random.mean(1, keepdims=True)).astype(np.float32)
 
 
 def write_sei(folder: Path, config: SeiConfig = SMALL) -> Path:

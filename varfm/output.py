@@ -34,11 +34,12 @@ class OutputOptions:
     """Where a run writes.
 
     Attributes:
-        output: `-` for VCF on stdout, or a path whose suffix names the format.
+        output: `-` for stdout, or a path whose suffix names the format.
         table: A table written beside a VCF; None: none.
         manifest: Where the manifest goes; None: `OUTPUT.varfm.json`, or nowhere for stdout.
         force: Replace files that are there.
         command: As typed, for the manifest.
+        table_on_stdout: `-` is a TSV, not a VCF.
     """
 
     output: str = STDOUT
@@ -46,6 +47,12 @@ class OutputOptions:
     manifest: str | None = None
     force: bool = False
     command: tuple[str, ...] = ()
+    table_on_stdout: bool = False
+
+    @property
+    def is_table(self) -> bool:
+        """True if no VCF is written."""
+        return self.table_on_stdout if self.output == STDOUT else self.output.endswith(TABLE_SUFFIXES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +135,9 @@ def check_targets(options: OutputOptions, models: Sequence[str]) -> None:
     _check_suffix(options)
     target = _table(options)
     outputs = [table_path(target, model, len(models)) for model in models] if target else []
-    if options.output != STDOUT and not options.output.endswith(TABLE_SUFFIXES):
+    if not options.is_table:
         outputs.append(Path(options.output))
+    outputs = [path for path in outputs if str(path) != STDOUT]
     for path in outputs:
         AtomicFile(path, options.force).discard()
     manifest = _manifest_path(options)
@@ -140,7 +148,7 @@ def check_targets(options: OutputOptions, models: Sequence[str]) -> None:
 
 
 def _check_suffix(options: OutputOptions) -> None:
-    is_table = options.output.endswith(TABLE_SUFFIXES)
+    is_table = options.is_table
     if options.output != STDOUT and not is_table and not options.output.endswith(VCF_SUFFIXES):
         raise OptionError(
             f"{options.output}: the suffix names no format known here. "
@@ -153,7 +161,7 @@ def _check_suffix(options: OutputOptions) -> None:
 
 
 def _table(options: OutputOptions) -> Path | None:
-    target = options.output if options.output.endswith(TABLE_SUFFIXES) else options.table
+    target = options.output if options.is_table else options.table
     return Path(target) if target else None
 
 
@@ -169,7 +177,7 @@ def _may_replace_manifest(options: OutputOptions) -> bool:
 
 
 def _open_vcf(session: Session, options: OutputOptions, stack: ExitStack) -> VcfWriter | None:
-    if options.output.endswith(TABLE_SUFFIXES):
+    if options.is_table:
         return None
     writer = VcfWriter(options.output, force=options.force, contigs=_contig_lengths(session))
     return stack.enter_context(writer)
@@ -289,5 +297,6 @@ def _outputs(vcf: VcfWriter | None, tables: Sequence[TableWriter]) -> list[FileR
     """Describe what was sealed, under its final name."""
     from varfm.manifest import describe_file
 
-    parts = [("table", table.temporary, table.path) for table in tables] + (vcf.sealed if vcf else [])
+    parts = [("table", table.temporary, table.path) for table in tables if table.temporary]
+    parts += vcf.sealed if vcf else []
     return [replace(describe_file(role, temporary), path=str(final)) for role, temporary, final in parts]

@@ -14,7 +14,7 @@ from varfm.models import ModelOptions
 from varfm.session import GeneOptions, Session, SessionOptions
 
 if TYPE_CHECKING:
-    from varfm.output import Summary
+    from varfm.output import OutputOptions, Summary
 
 NOT_ALL_SCORED = 1
 
@@ -253,10 +253,25 @@ def score(ctx: click.RichContext, /, **_: object) -> int:
 
         varfm score example_data/ntng1.vcf -f example_data/ntng1.fa.gz -o out.vcf
     """
-    from varfm.output import OutputOptions, check_targets, write_scores
+    from varfm.output import OutputOptions
 
     chosen = ctx.params
     outputs = OutputOptions(chosen["output"], chosen["table"], chosen["manifest"], chosen["force"], ctx.obj or ())
+    return write(chosen, outputs)
+
+
+def write(chosen: dict[str, Any], outputs: OutputOptions) -> int:
+    """Score and write, and tell of it on stderr.
+
+    Args:
+        chosen: The parameters of `varfm score` by their names.
+        outputs: Where to write.
+
+    Returns:
+        The exit status.
+    """
+    from varfm.output import check_targets, write_scores
+
     quiet = chosen["quiet"]
     options = _session_options(chosen)
     check_targets(outputs, options.models)

@@ -5,9 +5,73 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Protocol
 
 from varfm.errors import DiskError
 from varfm.io.atomic import AtomicFile, disk_errors
+from varfm.io.writer import PlainSink, open_stdout
+
+
+class TableFile(Protocol):
+    """Where a table is written to."""
+
+    @property
+    def file(self) -> Writable:
+        """What to write to, under `errors`."""
+
+    def errors(self) -> AbstractContextManager[None]:
+        """Turn failures of the disk into `DiskError`."""
+
+    @property
+    def temporary(self) -> Path | None:
+        """Where the table lies until it is published; None where it has no name."""
+
+    def seal(self, n_rows: int, count: Callable[[str], int]) -> None:
+        """Complete it but for its name."""
+
+    def publish(self) -> None:
+        """Give it its name."""
+
+    def discard(self) -> None:
+        """Remove what was written; nothing happens after `publish`."""
+
+
+class Writable(Protocol):
+    """Takes bytes."""
+
+    def write(self, data: bytes, /) -> object:
+        """Add them all."""
+
+
+class StdoutFile:
+    """stdout in place of a file: nothing is there to be read back or renamed.
+
+    Attributes:
+        file: What to write to, under `errors`.
+
+    Raises:
+        DiskError: If stdout is closed.
+    """
+
+    temporary = None
+
+    def __init__(self) -> None:
+        self.file = PlainSink(open_stdout())
+
+    def errors(self) -> AbstractContextManager[None]:
+        """Turn failures into `DiskError`."""
+        return disk_errors("<stdout>")
+
+    def seal(self, n_rows: int, count: Callable[[str], int]) -> None:
+        """Write what is left."""
+        with self.errors():
+            self.file.close()
+
+    def publish(self) -> None:
+        """Do nothing."""
+
+    def discard(self) -> None:
+        """Do nothing: what the reader has cannot be taken back."""
 
 
 class CountedFile:

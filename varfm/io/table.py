@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from varfm.errors import DiskError, InputError, OptionError
 from varfm.io.block import Block
-from varfm.io.counted import CountedFile
+from varfm.io.counted import CountedFile, StdoutFile, TableFile
 from varfm.io.deflate import BgzfWriter
 from varfm.io.info import FLOAT_FORMAT, STATUS_WORDS, clean_text
 from varfm.io.parquet import ParquetWriter
@@ -30,6 +30,8 @@ __all__ = ["SUFFIXES", "Rows", "TableWriter", "TsvWriter", "frame", "open_table"
 
 SUFFIXES = (".tsv", ".tsv.gz", ".parquet")
 """Of the files that are tables."""
+
+STDOUT = "-"
 
 _VALUES_AT_ONCE = 2**20  # as Python numbers and text: about 60 MB
 _UNSAFE_NAME = re.compile(r"[\x00-\x1f\x7f]")
@@ -57,8 +59,8 @@ class TableWriter(Protocol):
         """
 
     @property
-    def temporary(self) -> Path:
-        """Where the table lies until it is published."""
+    def temporary(self) -> Path | None:
+        """Where the table lies until it is published; None for stdout."""
 
     def publish(self) -> None:
         """Give a sealed table its name."""
@@ -81,7 +83,7 @@ def open_table(path: Path, model: Model, *, force: bool) -> TableWriter:
     """Begin the table of a model; the suffix says in which format.
 
     Args:
-        path: As `table_path` gave it.
+        path: As `table_path` gave it; `-` for TSV on stdout.
         model: Names the columns.
         force: Replace a file that is there.
 
@@ -136,8 +138,12 @@ class TsvWriter:
         self.path = path
         self._model = model
         self._n_rows = 0
-        self._target = CountedFile(path, force=force)
-        self._bgzf = BgzfWriter(self._target.file) if path.name.endswith(".gz") else None
+        self._bgzf: BgzfWriter | None = None
+        if str(path) == STDOUT:
+            self._target: TableFile = StdoutFile()
+        else:
+            target = self._target = CountedFile(path, force=force)
+            self._bgzf = BgzfWriter(target.file) if path.name.endswith(".gz") else None
         names = [*text_names(model), *(_UNSAFE_NAME.sub("_", column.name) for column in model.scorer.columns)]
         try:
             self._put("\t".join(names).encode() + b"\n")
@@ -171,8 +177,8 @@ class TsvWriter:
         self._target.seal(self._n_rows, _count_rows)
 
     @property
-    def temporary(self) -> Path:
-        """Where the table lies until it is published."""
+    def temporary(self) -> Path | None:
+        """Where the table lies until it is published; None for stdout."""
         return self._target.temporary
 
     def publish(self) -> None:
@@ -216,6 +222,8 @@ def _mixed_lines(scores: NDArray[np.float32], columns: Sequence[Column]) -> list
 
 
 def _suffix(path: Path) -> str:
+    if str(path) == STDOUT:
+        return ".tsv"
     for suffix in SUFFIXES:
         if path.name.endswith(suffix):
             return suffix

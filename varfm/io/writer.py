@@ -17,7 +17,7 @@ from varfm.io.atomic import AtomicFile, disk_errors
 from varfm.io.deflate import BgzfWriter
 from varfm.io.recheck import RecordCount, count_records, make_index
 
-__all__ = ["AtomicFile", "BgzfWriter", "VcfWriter", "disk_errors"]
+__all__ = ["AtomicFile", "BgzfWriter", "PlainSink", "VcfWriter", "disk_errors"]
 
 STDOUT = "-"
 SUFFIXES = (".vcf", ".vcf.gz", ".bcf")
@@ -60,10 +60,8 @@ class VcfWriter:
         self._index: str | None = None
         self._written = RecordCount()
         if output == STDOUT:
-            if sys.stdout is None:
-                raise DiskError("stdout is closed. Open it, or name a file with --output.")
             self._shown = "<stdout>"
-            self._sink: Sink = _PlainSink(sys.stdout.buffer)
+            self._sink: Sink = PlainSink(open_stdout())
             return
         suffix = _suffix_of(output)
         self._has_index = suffix != ".vcf"
@@ -160,13 +158,25 @@ class VcfWriter:
             )
 
 
-class _PlainSink:
+def open_stdout() -> BinaryIO:
+    """Give stdout for bytes.
+
+    Raises:
+        DiskError: If it is closed.
+    """
+    if sys.stdout is None:
+        raise DiskError("stdout is closed. Open it, or name a file with --output.")
+    return sys.stdout.buffer
+
+
+class PlainSink:
     """Text as it comes."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
 
     def write(self, data: bytes) -> None:
+        """Add all of it."""
         view = memoryview(data)
         while view:  # a raw file may take a part only
             written = self._file.write(view)
@@ -175,10 +185,11 @@ class _PlainSink:
             view = view[written:]
 
     def close(self) -> None:
+        """Write what is left; the file stays open."""
         self._file.flush()
 
     def abort(self) -> None:
-        pass
+        """Do nothing: the file belongs to the caller."""
 
 
 def _sink_of(suffix: str, target: AtomicFile, contigs: Mapping[str, int | None]) -> Sink:
@@ -186,7 +197,7 @@ def _sink_of(suffix: str, target: AtomicFile, contigs: Mapping[str, int | None])
         from varfm.io.bcf import BcfSink
 
         return BcfSink(target, contigs)
-    return BgzfWriter(target.file) if suffix == ".vcf.gz" else _PlainSink(target.file)
+    return BgzfWriter(target.file) if suffix == ".vcf.gz" else PlainSink(target.file)
 
 
 def _suffix_of(output: str) -> str:
