@@ -75,6 +75,21 @@ def test_rows_met_before_are_not_run_again() -> None:
     assert len(network.shapes) == 1
 
 
+class Uneven(Counting):
+    """Answers the rows after the first two a little more, as edges of matrix products do."""
+
+    length = 3
+
+    def forward(self, batch: Tensor) -> Tensor:
+        """(n, length) -> (n,)."""
+        return super().forward(batch) + (torch.arange(len(batch)) >= 2)[:, None] * 1e-4
+
+
+def test_a_batch_that_answers_equal_rows_in_two_ways_is_made_smaller() -> None:
+    assert started(Uneven(), 8).probe() == 2
+    assert started(Uneven(), 2).probe() == 2
+
+
 def test_no_rows_give_no_outputs() -> None:
     network = Counting()
     assert started(network).outputs([]) == {}

@@ -199,6 +199,8 @@ def run_files(
     with Genome(fasta, fasta.parent / "cache") as genome, VcfReader(str(vcf)) as reader:
         alleles_of = AlleleReader(genome, ContigMap(genome.contigs, reader.header.contigs))
         engine = Engine(model, plan, genome, GeneIndex(genes, "bed"))
+        assert engine.runner is not None
+        engine.runner.probe()
         for block in reader.blocks(block_records):
             alleles = alleles_of.read(block)
             scored = engine.score(alleles)

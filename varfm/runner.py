@@ -17,6 +17,8 @@ from varfm.protocols import Model, Network, Row
 logger = logging.getLogger(__name__)
 
 _OUT_OF_MEMORY = ("can't allocate memory", "MPS backend out of memory")
+_PROBED_VALUES = 1024  # answers compared before the first record: with fewer, sums in another order may agree by chance
+_PROBED_BATCHES = 4
 _KEPT_BYTES = 128 * 2**20  # rows and outputs kept for sites that come later
 
 
@@ -50,15 +52,41 @@ class Runner:
             self.network.to(self.device).eval()
 
     def probe(self) -> int:
-        """Run one batch of N, and give the rows per batch that the memory allows.
+        """Run batches of equal rows, and give the rows per batch that fit the memory and are all answered alike.
+
+        Libraries of matrix products may add up in another order in the last rows of a batch. A batch in which one and
+        the same row is answered in two ways would make scores depend on their neighbours, so a smaller one is taken.
 
         Raises:
             DeviceError: If not even one row fits.
         """
-        if self.network.length is not None:
-            self._compute([bytes((4,)) * self.network.length])
+        length = self.network.length
+        if length is not None:
+            draw = np.random.default_rng(0)
+            rows = [draw.integers(0, 4, length).astype(np.uint8).tobytes() for _ in range(_PROBED_BATCHES)]
+            while not self._answers_alike(rows):
+                self.batch_rows //= 2
+                logger.info("%s: equal rows of a batch differ here; going on with %d rows", self.name, self.batch_rows)
         self.halved = 0
         return self.batch_rows
+
+    def _answers_alike(self, rows: list[Row]) -> bool:
+        n_values = 0
+        for row in rows:
+            answers = self._repeated(row)
+            if not all(torch.equal(answer, answers[0]) for answer in answers[1:]):
+                return False
+            n_values += answers[0].numel()
+            if n_values >= _PROBED_VALUES or self.batch_rows == 1:
+                break
+        return True
+
+    def _repeated(self, row: Row) -> Tensor:
+        while True:
+            try:
+                return self._forward([row] * self.batch_rows)
+            except (torch.OutOfMemoryError, RuntimeError) as error:
+                self._halve(error)
 
     def outputs(self, rows: Iterable[Row]) -> dict[Row, Tensor]:
         """Give the output of each distinct row.
