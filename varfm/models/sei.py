@@ -23,6 +23,7 @@ from torch.nn import functional
 from varfm.encoding.onehot import onehot
 from varfm.errors import ModelError, OptionError
 from varfm.models import ModelOptions, without_options
+from varfm.models.layers import sigmoid
 from varfm.models.loading import loaded, origin, refuse, sizes
 from varfm.models.sei_classes import CLASSES, read_classes
 from varfm.protocols import Model, Row
@@ -110,7 +111,7 @@ class Sei(nn.Module):
 
     def forward(self, batch: Tensor) -> Tensor:
         """(n, length) base codes -> (n, n_tracks) probabilities."""
-        return probabilities(self.logits(batch))
+        return sigmoid(self.logits(batch))
 
     def logits(self, batch: Tensor) -> Tensor:
         """(n, length) base codes -> (n, n_tracks) natural log odds."""
@@ -149,14 +150,6 @@ def dense(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         return functional.linear(x, weight, bias)
     # A clone lies at an aligned address, whatever the row's place was.
     return torch.stack([functional.linear(row.clone(), weight, bias) for row in x.unbind(0)])
-
-
-@fx.wrap
-def probabilities(logits: Tensor) -> Tensor:
-    """Apply the logistic function, on the CPU row by row: the last numbers in memory are rounded otherwise."""
-    if logits.device.type != "cpu":
-        return logits.sigmoid()
-    return torch.stack([row.sigmoid() for row in logits.unbind(0)])
 
 
 def spline_basis(n_positions: int, n_splines: int) -> NDArray[np.float32]:
