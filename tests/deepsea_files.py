@@ -18,8 +18,8 @@ from varfm.models.deepsea import BelugaConfig, Config, DeepSeaConfig
 sys.path.append(str(Path(__file__).parent / "parity"))
 from drawing import drawn
 
-SMALL_DEEPSEA = DeepSeaConfig(length=60, n_tracks=5, channels=(6, 8, 10), n_hidden=7, width=4, pool=2)
-SMALL_BELUGA = BelugaConfig(length=80, n_tracks=5, channels=(6, 8, 10), n_hidden=7, width=4, pool=2)
+SMALL_DEEPSEA = DeepSeaConfig(length=60, n_tracks=5, channels=(6, 8, 16), n_hidden=16, width=4, pool=2)
+SMALL_BELUGA = BelugaConfig(length=80, n_tracks=5, channels=(6, 8, 16), n_hidden=16, width=4, pool=2)
 SEED = 5
 
 

@@ -117,3 +117,19 @@ def test_unsigned_scores_say_so() -> None:
     made = scorer(measures=(SAR, D1))
     assert [column.signed for column in made.columns] == [True] * 3 + [False] * 3
     assert np.isfinite(made.unchanged()).all()
+
+
+def test_strands_and_pairs_that_change_places_change_no_bit() -> None:
+    both = scorer(
+        placement=Centred(12, 5, "both", "compensate"),
+        measures=(LOGODDS,),
+        headline_measure=LOGODDS,
+        strands_scored=True,
+    )
+    site = Site(DELETION, DELETION)
+    draw = torch.Generator().manual_seed(1)
+    for _ in range(50):
+        # Left-fixed ref and alt, forward and reverse; then the same of the right-fixed pair.
+        answers = list(torch.rand((8, 3), generator=draw))
+        mirrored = [answers[place] for place in (5, 4, 7, 6, 1, 0, 3, 2)]
+        assert torch.equal(both.score(site, answers), both.score(site, mirrored))

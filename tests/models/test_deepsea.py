@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from deepsea_files import write_folder
+from deepsea_files import SMALL_BELUGA, SMALL_DEEPSEA, write_folder
 from numpy.typing import NDArray
 from writers import Module, sequential, write_torch7
 
@@ -177,6 +177,17 @@ def identical_in_batches(network: Chromatin, n_rows: int) -> Iterator[bool]:
                 yield torch.equal(found, expected)
     finally:
         torch.set_num_threads(n_threads)
+
+
+@pytest.mark.parametrize("config", [SMALL_DEEPSEA, SMALL_BELUGA], ids=["deepsea", "beluga"])
+@pytest.mark.parametrize("n_rows", [8, 16])
+def test_equal_rows_get_equal_probabilities_where_tracks_fill_no_register(config: Config, n_rows: int) -> None:
+    torch.manual_seed(1)
+    network = network_of(config).eval().requires_grad_(False)
+    for _ in range(20):
+        row = torch.randint(0, 5, (1, config.length), dtype=torch.uint8)
+        found = network(row.expand(n_rows, -1))
+        assert torch.equal(found, found[:1].expand(n_rows, -1))
 
 
 def test_deepsea_answers_a_row_alike_wherever_it_stands_in_a_batch() -> None:

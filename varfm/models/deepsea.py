@@ -35,6 +35,9 @@ from varfm.windows import Haplotype
 FLOOR = 1e-6
 """What DeepSEA puts in place of values that are not above zero; not 0, as a rectifier does."""
 
+REGISTERS = 64
+"""A multiple of the numbers that any processor's vector loop takes at once."""
+
 AGCT = [0, 2, 1, 3]
 """Places of A, C, G, T among upstream's channels."""
 
@@ -136,7 +139,7 @@ class Chromatin(nn.Module):
     def __init__(self, config: Config) -> None:
         super().__init__()
         channels = config.convolutions
-        self.length, self.pool = config.length, config.pool
+        self.length, self.n_tracks, self.pool = config.length, config.n_tracks, config.pool
         self.pooled = (len(channels) // 3, 2 * len(channels) // 3)
         self.convs = nn.ModuleList(nn.Conv1d(n_in, n_out, config.width) for n_in, n_out in pairwise((4, *channels)))
         self.hidden = nn.Linear(channels[-1] * config.n_positions, config.n_hidden)
@@ -148,7 +151,10 @@ class Chromatin(nn.Module):
 
     def forward(self, batch: Tensor) -> Tensor:
         """(n, length) base codes -> (n, n_tracks) probabilities."""
-        return self.logits(batch).sigmoid()
+        # Rows of whole vector registers: what is left at the end of a tensor is computed by other code that may differ
+        # in the last bit, and a row's answer would depend on its place in the batch.
+        padded = functional.pad(self.logits(batch), (0, -self.n_tracks % REGISTERS))
+        return padded.sigmoid()[:, : self.n_tracks]
 
     def logits(self, batch: Tensor) -> Tensor:
         """(n, length) base codes -> (n, n_tracks) natural log odds."""

@@ -133,10 +133,11 @@ class MatrixScorer:
         for measure in self._compared:
             found[measure.name] = torch.zeros(answers[0].shape[-1], dtype=torch.float64, device=answers[0].device)
         for comparison in comparisons:
-            for ref, alt in self._answers(comparison):
-                for measure in self._compared:
-                    assert measure.compare is not None
-                    found[measure.name] += measure.compare(ref, alt)
+            pairs = list(self._answers(comparison))
+            for measure in self._compared:
+                assert measure.compare is not None
+                # Strands first: read on the other strand, they and the pairs change places, which may change no bit.
+                found[measure.name] += torch.stack([measure.compare(ref, alt) for ref, alt in pairs]).sum(0)
         n = len(comparisons) * (len(comparisons[0].ref) if self.strands_scored else 1)
         found = {name: total / n for name, total in found.items()}
         for measure in self.measures:
