@@ -52,7 +52,10 @@ def n_parameters(config: GpnConfig) -> int:
 
 def random_network(config: GpnConfig) -> Gpn:
     torch.manual_seed(1)
-    return network_of(config).requires_grad_(False).eval()
+    network = network_of(config).requires_grad_(False).eval()
+    if config.learned_embedding:
+        network.get_parameter("model.embeddings.word_embeddings.weight").normal_()
+    return network
 
 
 def random_ids(n: int, length: int) -> Tensor:
@@ -109,6 +112,26 @@ def test_missing_keys_take_upstream_defaults() -> None:
     dilations = (*(1, 2, 4, 8, 16, 32, 64, 128) * 3, 1)
     newer = GpnConfig(encoder="convnet", n_inner=2048, kernels=(9, 5), dilations=dilations, bias=False)
     assert config_in({"model_type": "GPN"}) == newer
+
+
+def test_the_published_file_of_the_paper_describes_the_default_network() -> None:
+    # As songlab/gpn-brassicales has it, but for the folder of its checkpoint.
+    published = {
+        "_name_or_path": "checkpoint-30000",
+        "architectures": ["ConvNetForMaskedLM"],
+        "dilation_cycle": 6,
+        "dilation_double_every": 1,
+        "dilation_max": 32,
+        "hidden_size": 512,
+        "initializer_range": 0.02,
+        "kernel_size": 9,
+        "model_type": "ConvNet",
+        "n_layers": 25,
+        "torch_dtype": "float32",
+        "transformers_version": "4.26.0.dev0",
+        "vocab_size": 7,
+    }
+    assert config_in(published) == GpnConfig()
 
 
 def test_dilations_follow_the_file() -> None:

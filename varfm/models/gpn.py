@@ -267,7 +267,9 @@ class _Trunk(nn.Module):
         width, is_legacy = config.width, config.encoder == "legacy"
         self.embeddings: nn.Module = _OneHot(width)
         if config.learned_embedding:
-            self.embeddings = nn.Sequential(OrderedDict(word_embeddings=nn.Embedding(config.n_vocabulary, width)))
+            # Drawing random numbers on the meta device, as Embedding does, imports half of torch.
+            table = nn.Embedding.from_pretrained(torch.zeros(config.n_vocabulary, width), freeze=False)
+            self.embeddings = nn.Sequential(OrderedDict(word_embeddings=table))
         layers = nn.Sequential(*(_LAYERS[config.encoder](config, number) for number in range(len(config.dilations))))
         self.encoder = layers if is_legacy else nn.Sequential(OrderedDict(layer=layers))
         self.ln_f = nn.Identity() if is_legacy else nn.LayerNorm(width, bias=config.bias)
