@@ -268,7 +268,8 @@ class _Trunk(nn.Module):
         self.embeddings: nn.Module = _OneHot(width)
         if config.learned_embedding:
             # Drawing random numbers on the meta device, as Embedding does, imports half of torch.
-            table = nn.Embedding.from_pretrained(torch.zeros(config.n_vocabulary, width), freeze=False)
+            n = config.n_vocabulary
+            table = nn.Embedding(n, width, _weight=torch.zeros(n, width))
             self.embeddings = nn.Sequential(OrderedDict(word_embeddings=table))
         layers = nn.Sequential(*(_LAYERS[config.encoder](config, number) for number in range(len(config.dilations))))
         self.encoder = layers if is_legacy else nn.Sequential(OrderedDict(layer=layers))
