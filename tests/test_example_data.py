@@ -154,7 +154,7 @@ class CountG:
     def forward(self, batch: Tensor) -> Tensor:
         return batch.eq(2).float().sum(1, keepdim=True)
 
-    def reduce(self, haplotype: Haplotype, outputs: Sequence[Tensor]) -> Tensor:
+    def reduce(self, haplotype: Haplotype, sequence: bytes, outputs: Sequence[Tensor]) -> Tensor:
         return outputs[0]
 
 

@@ -37,7 +37,7 @@ class Counting:
             raise RuntimeError(self.message) if self.message else torch.OutOfMemoryError("no room")
         return batch.sum(1, dtype=torch.float32)[:, None]
 
-    def reduce(self, haplotype: Haplotype, outputs: Sequence[Tensor]) -> Tensor:
+    def reduce(self, haplotype: Haplotype, sequence: bytes, outputs: Sequence[Tensor]) -> Tensor:
         return outputs[0]
 
 

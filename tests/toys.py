@@ -58,7 +58,7 @@ class PointNet(nn.Module):
         values = self.values[batch.long()]
         return torch.stack([(values * self.places).sum(1), (batch == 2).float().sum(1)], 1)
 
-    def reduce(self, haplotype: Haplotype, outputs: Sequence[Tensor]) -> Tensor:
+    def reduce(self, haplotype: Haplotype, sequence: bytes, outputs: Sequence[Tensor]) -> Tensor:
         """The two answers have no orientation."""
         return outputs[0]
 
@@ -77,7 +77,7 @@ class BinnedNet(PointNet):
         values = self.values[batch.long()].reshape(len(batch), self.n_bins, size)
         return (values * inside).sum(2) ** 2
 
-    def reduce(self, haplotype: Haplotype, outputs: Sequence[Tensor]) -> Tensor:
+    def reduce(self, haplotype: Haplotype, sequence: bytes, outputs: Sequence[Tensor]) -> Tensor:
         """Give the bins from left to right of the forward strand."""
         return outputs[0].flip(0) if haplotype.strand == "-" else outputs[0]
 
@@ -104,7 +104,7 @@ class MatrixNet(PointNet):
         weighted = (self.values[by_bin.long()] * inside).sum(2)
         return torch.stack([weighted, (by_bin == 2).float().sum(2), (by_bin == 1).float().sum(2)], 2)
 
-    def reduce(self, haplotype: Haplotype, outputs: Sequence[Tensor]) -> Tensor:
+    def reduce(self, haplotype: Haplotype, sequence: bytes, outputs: Sequence[Tensor]) -> Tensor:
         """Give the bins from left to right of the forward strand."""
         return outputs[0].flip(0) if haplotype.strand == "-" else outputs[0]
 

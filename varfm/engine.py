@@ -14,12 +14,11 @@ from varfm.alleles import Aligned, Alleles
 from varfm.errors import OptionError
 from varfm.genome import Genome, reverse_complement
 from varfm.plan import Plan
-from varfm.protocols import DirectScorer, GeneIndex, Model, Network, Row, Scored, Scorer
+from varfm.protocols import DirectScorer, GeneIndex, Model, Row, Scored, Scorer
 from varfm.variants import Status
 from varfm.windows import Gene, Haplotype, Site
 
 if TYPE_CHECKING:
-    from torch import Tensor
 
     from varfm.runner import Runner
 
@@ -33,6 +32,7 @@ class _Reading:
     """The sequences of one site, as rows of the network."""
 
     haplotypes: list[Haplotype]
+    sequences: list[bytes]
     rows: list[list[Row]]
     n_heavy: bool
     padded: bool
@@ -152,6 +152,7 @@ class Engine:
         sequences = self._sequences(haplotypes)
         return _Reading(
             haplotypes,
+            sequences,
             [network.rows(sequence, haplotype) for sequence, haplotype in zip(sequences, haplotypes, strict=True)],
             n_heavy=any(2 * sequence.count(_N) > len(sequence) for sequence in sequences),
             padded=any(h.window.start < 0 or h.window.end > length for h in haplotypes),
@@ -176,10 +177,8 @@ class Engine:
         outputs = self.runner.outputs(wave.rows)
         network = self.runner.network
         for allele, site, reading in wave.readings:
-            answers = [
-                _answer(network, haplotype, rows, outputs)
-                for haplotype, rows in zip(reading.haplotypes, reading.rows, strict=True)
-            ]
+            read = zip(reading.haplotypes, reading.sequences, reading.rows, strict=True)
+            answers = [network.reduce(h, sequence, [outputs[row] for row in rows]) for h, sequence, rows in read]
             scores = self.model.scorer.score(site, answers).cpu().numpy().astype(np.float64, copy=False)
             if (
                 any(bool(answer.isnan().any()) for answer in answers)
@@ -188,10 +187,6 @@ class Engine:
                 result.fail(allele)
             else:
                 result.add(allele, site.gene, scores)
-
-
-def _answer(network: Network, haplotype: Haplotype, rows: list[Row], outputs: dict[Row, Tensor]) -> Tensor:
-    return network.reduce(haplotype, [outputs[row] for row in rows])
 
 
 class _Result:

@@ -62,7 +62,11 @@ Value = float | int | str | None
 
 
 class Network(Protocol):
-    """Holds parameters. Reads haplotypes; does not know how they are compared."""
+    """Holds parameters. Reads haplotypes; does not know how they are compared.
+
+    Rows of one length go in one batch, or, if the network has a function `kind_of(row)`, rows of one kind. Where a row
+    is not the sequence itself, `sample(sequence)` gives one to try the network with.
+    """
 
     @property
     def length(self) -> int | None:
@@ -79,8 +83,12 @@ class Network(Protocol):
     def forward(self, batch: Tensor) -> Tensor:
         """Run the network on rows, (rows, row length) uint8 on its device -> (rows, ...). Traceable by `torch.fx`."""
 
-    def reduce(self, haplotype: Haplotype, outputs: Sequence[Tensor]) -> Tensor:
-        """Turn the outputs of a haplotype's rows, in order, into its answer, in forward-strand orientation."""
+    def reduce(self, haplotype: Haplotype, sequence: bytes, outputs: Sequence[Tensor]) -> Tensor:
+        """Turn the outputs of a haplotype's rows, in order, into its answer, in forward-strand orientation.
+
+        Args:
+            sequence: What `rows` was given.
+        """
 
 
 class Scorer(Protocol):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 
 import numpy as np
 import torch
@@ -63,7 +63,9 @@ class Runner:
         length = self.network.length
         if length is not None:
             draw = np.random.default_rng(0)
-            rows = [draw.integers(0, 4, length).astype(np.uint8).tobytes() for _ in range(_PROBED_BATCHES)]
+            sequences = [draw.integers(0, 4, length).astype(np.uint8).tobytes() for _ in range(_PROBED_BATCHES)]
+            sample = getattr(self.network, "sample", None)
+            rows = sequences if sample is None else [sample(sequence) for sequence in sequences]
             while not self._answers_alike(rows):
                 self.batch_rows //= 2
                 logger.info("%s: equal rows of a batch differ here; going on with %d rows", self.name, self.batch_rows)
@@ -99,12 +101,13 @@ class Runner:
         """
         wanted = list(dict.fromkeys(rows))
         found = {row: self._recent[row] for row in wanted if row in self._recent}
-        by_length: dict[int, list[Row]] = {}
+        alike: dict[Hashable, list[Row]] = {}
+        kind_of = getattr(self.network, "kind_of", len)
         for row in wanted:
             if row not in found:
-                by_length.setdefault(len(row), []).append(row)
-        for same_length in by_length.values():
-            found.update(self._compute(same_length))
+                alike.setdefault(kind_of(row), []).append(row)
+        for of_a_kind in alike.values():
+            found.update(self._compute(of_a_kind))
         self._keep(found)
         return found
 

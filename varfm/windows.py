@@ -62,7 +62,8 @@ class Haplotype(NamedTuple):
         variant: The allele it carries; None for the reference.
         strand: `-`: the sequence is reverse-complemented as a whole.
         focus: The allele's span inside the sequence, in bases, on its own strand; None if the model reads all.
-        partner: The other allele of the comparison, where the reading depends on it.
+        partner: The compared allele with both its sides, where the reading depends on the other one.
+        reading: How it is read, for networks that can read in several ways.
     """
 
     window: Window
@@ -70,6 +71,7 @@ class Haplotype(NamedTuple):
     strand: Strand = "+"
     focus: tuple[int, int] | None = None
     partner: Variant | None = None
+    reading: str = ""
 
     @property
     def length(self) -> int:

@@ -211,8 +211,8 @@ def test_bins_of_the_reverse_strand_are_turned_round(small: Basenji) -> None:
     output = torch.arange(6.0).reshape(3, 2)
     forward, reverse = (Haplotype(Window("c", 0, 1024), None, strand) for strand in ("+", "-"))  # type: ignore[arg-type]
     assert small.rows(b"\0\1", reverse) == [b"\0\1"]
-    assert small.reduce(forward, [output]).tolist() == [[0, 1], [2, 3], [4, 5]]
-    assert small.reduce(reverse, [output]).tolist() == [[4, 5], [2, 3], [0, 1]]
+    assert small.reduce(forward, b"", [output]).tolist() == [[0, 1], [2, 3], [4, 5]]
+    assert small.reduce(reverse, b"", [output]).tolist() == [[4, 5], [2, 3], [0, 1]]
 
 
 def identical_in_batches(net: nn.Module, length: int, n_rows: int) -> Iterator[bool]:

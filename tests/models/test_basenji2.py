@@ -212,8 +212,8 @@ def test_bins_of_the_reverse_strand_are_turned_round() -> None:
     output = torch.arange(6.0).reshape(3, 2)
     forward, reverse = (Haplotype(Window("c", 0, 9), None, strand) for strand in ("+", "-"))  # type: ignore[arg-type]
     assert net.rows(b"\0\1", reverse) == [b"\0\1"]
-    assert net.reduce(forward, [output]).tolist() == [[0, 1], [2, 3], [4, 5]]
-    assert net.reduce(reverse, [output]).tolist() == [[4, 5], [2, 3], [0, 1]]
+    assert net.reduce(forward, b"", [output]).tolist() == [[0, 1], [2, 3], [4, 5]]
+    assert net.reduce(reverse, b"", [output]).tolist() == [[4, 5], [2, 3], [0, 1]]
 
 
 @pytest.mark.parametrize(

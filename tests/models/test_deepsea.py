@@ -156,7 +156,7 @@ def test_a_row_is_the_sequence_and_the_answer_is_the_output_on_either_strand(sma
     for strand in ("+", "-"):
         haplotype = Haplotype(Window("c", 0, 4), None, strand)  # type: ignore[arg-type]
         assert small.rows(b"\0\1\2\3", haplotype) == [b"\0\1\2\3"]
-        assert torch.equal(small.reduce(haplotype, [output]), output)
+        assert torch.equal(small.reduce(haplotype, b"", [output]), output)
 
 
 def identical_in_batches(network: Chromatin, n_rows: int) -> Iterator[bool]:

@@ -303,8 +303,8 @@ def test_bins_of_the_other_strand_are_turned() -> None:
     network, answer = random_network(), torch.arange(12.0).reshape(4, 3)
     forward = Haplotype(Window("c", 0, 64), None)
     assert network.rows(b"\0" * 64, forward) == [b"\0" * 64]
-    assert network.reduce(forward, [answer]).tolist() == answer.tolist()
-    assert network.reduce(forward._replace(strand="-"), [answer])[0].tolist() == [9, 10, 11]
+    assert network.reduce(forward, b"", [answer]).tolist() == answer.tolist()
+    assert network.reduce(forward._replace(strand="-"), b"", [answer])[0].tolist() == [9, 10, 11]
 
 
 def test_the_traced_network_answers_the_same() -> None:

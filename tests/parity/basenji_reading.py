@@ -47,7 +47,7 @@ def answer(network: nn.Module, bases: str, strand: str = "+") -> Tensor:
     sequence = codes.translate(COMPLEMENT)[::-1] if strand == "-" else codes
     rows = network.rows(sequence, haplotype)
     batch = torch.frombuffer(bytearray(b"".join(rows)), dtype=torch.uint8).reshape(len(rows), -1)
-    return network.reduce(haplotype, list(network(batch)))
+    return network.reduce(haplotype, b"", list(network(batch)))
 
 
 def answers(network: nn.Module, windows: Sequence[str]) -> NDArray[np.floating[Any]]:

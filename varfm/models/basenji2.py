@@ -204,7 +204,7 @@ class Basenji2(nn.Module):
         x = self.head(x[:, :, self.crop_bins : self.crop_bins + self.n_bins])
         return self.tracks(self.gelu(x)).transpose(1, 2)
 
-    def reduce(self, haplotype: Haplotype, outputs: Sequence[Tensor]) -> Tensor:
+    def reduce(self, haplotype: Haplotype, sequence: bytes, outputs: Sequence[Tensor]) -> Tensor:
         """Turn the bins of the reverse strand round; no track belongs to one strand."""
         return outputs[0].flip(0) if haplotype.strand == "-" else outputs[0]
 

@@ -110,7 +110,7 @@ class Basset(nn.Module):
         kernel = cast(Tensor, self.layers[0].weight)
         return self.layers(onehot(batch, dtype=kernel.dtype))
 
-    def reduce(self, haplotype: Haplotype, outputs: Sequence[Tensor]) -> Tensor:
+    def reduce(self, haplotype: Haplotype, sequence: bytes, outputs: Sequence[Tensor]) -> Tensor:
         """One number per cell type has no orientation to turn back."""
         return outputs[0]
 

@@ -169,7 +169,7 @@ class Chromatin(nn.Module):
         """Apply the nonlinearity."""
         return functional.relu(x)
 
-    def reduce(self, haplotype: Haplotype, outputs: Sequence[Tensor]) -> Tensor:
+    def reduce(self, haplotype: Haplotype, sequence: bytes, outputs: Sequence[Tensor]) -> Tensor:
         """One number per feature has no orientation to turn back."""
         return outputs[0]
 

@@ -184,7 +184,7 @@ class Enformer(nn.Module):
         x = self.gelu(self.final(x))  # (n, 2 * channels, n_bins)
         return functional.softplus(self.head(x.transpose(1, 2)))
 
-    def reduce(self, haplotype: Haplotype, outputs: Sequence[Tensor]) -> Tensor:
+    def reduce(self, haplotype: Haplotype, sequence: bytes, outputs: Sequence[Tensor]) -> Tensor:
         """Put the bins in forward order; the tracks have no strand partners."""
         return outputs[0].flip(0) if haplotype.strand == "-" else outputs[0]
 

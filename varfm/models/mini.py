@@ -68,7 +68,7 @@ class MiniNet(nn.Module):
         """Give (n, 2) logits in the order of `FACTORS` for (n, 99) uint8 base codes 0-4."""
         return self.head(self.trunk(onehot(batch)))
 
-    def reduce(self, haplotype: Haplotype, outputs: Sequence[Tensor]) -> Tensor:
+    def reduce(self, haplotype: Haplotype, sequence: bytes, outputs: Sequence[Tensor]) -> Tensor:
         """Give the (2,) logits of the only row; they have no orientation to turn back."""
         return outputs[0]
 

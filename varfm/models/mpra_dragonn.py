@@ -53,7 +53,7 @@ class MpraDragonn(nn.Module):
             x = norm(functional.relu(conv(x)))
         return self.dense(x.transpose(1, 2).flatten(1))  # position-major, as Keras flattens
 
-    def reduce(self, haplotype: Haplotype, outputs: Sequence[Tensor]) -> Tensor:
+    def reduce(self, haplotype: Haplotype, sequence: bytes, outputs: Sequence[Tensor]) -> Tensor:
         """Activity has no orientation to turn back."""
         return outputs[0]
 

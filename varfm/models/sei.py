@@ -129,7 +129,7 @@ class Sei(nn.Module):
         hidden = functional.relu(dense(splines.flatten(1), self.hidden.weight, self.hidden.bias))  # channel-major
         return dense(hidden, self.tracks.weight, self.tracks.bias)
 
-    def reduce(self, haplotype: Haplotype, outputs: Sequence[Tensor]) -> Tensor:
+    def reduce(self, haplotype: Haplotype, sequence: bytes, outputs: Sequence[Tensor]) -> Tensor:
         """A profile belongs to the middle of the window and has no orientation to turn back."""
         return outputs[0]
 

@@ -63,7 +63,7 @@ class Xpresso(nn.Module):
         x = functional.relu(self.dense1(x))
         return self.dense3(functional.relu(self.dense2(x)))
 
-    def reduce(self, haplotype: Haplotype, outputs: Sequence[Tensor]) -> Tensor:
+    def reduce(self, haplotype: Haplotype, sequence: bytes, outputs: Sequence[Tensor]) -> Tensor:
         """The strand is the gene's own, so nothing is turned back."""
         return outputs[0]
 

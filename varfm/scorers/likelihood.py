@@ -1,0 +1,231 @@
+"""Scores of language models: how much less, or more, likely the alternate allele is than the reference allele."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from varfm.protocols import Column, Field, GeneIndex, Value
+from varfm.scorers.placement import Strands
+from varfm.scorers.tracks import EVERY_KIND
+from varfm.variants import Status, Variant, VariantKind
+from varfm.windows import Gene, Haplotype, Pair, Site, Window, left_fixed, reversed_strand, right_fixed
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Method = Literal["masked", "tokens", "causal"]
+
+FLANK = 16
+"""Bases read on either side of an allele of unequal length."""
+
+_FORMULAS = {
+    "LLR": "sum over the hidden tokens of ln p(alt) - ln p(ref), all of them hidden at once; strands averaged",
+    "LLR_INDEL": "sum of ln p over equally many bases of alt, hidden one by one, minus that of ref; strands averaged",
+    "PLL": "sum of ln p over the tokens that differ, hidden one by one, of alt minus that of ref; strands averaged",
+    "LL": "sum of ln p of every token given those before it, of alt minus that of ref; strands averaged",
+}
+_MEANINGS = {
+    "LLR": "Log-likelihood ratio of the alternate allele, of the reference's length.",
+    "LLR_INDEL": "Log-likelihood ratio of the alternate allele, of another length than the reference.",
+    "PLL": "Pseudo-log-likelihood ratio of the alternate allele.",
+    "LL": "Log-likelihood ratio of the window with the alternate allele.",
+}
+
+
+class _Strand(NamedTuple):
+    """What is read on one strand: of ref, and of alt; None where one reading serves both."""
+
+    ref: Haplotype
+    alt: Haplotype | None
+
+
+@dataclass(frozen=True)
+class LikelihoodScorer:
+    """Compares what a language model thinks of two alleles, strand by strand, and averages over strands.
+
+    Attributes:
+        length: Bases of a window.
+        index: 0-based place of the first changed base. Causal models read each strand with the allele there.
+        method: `masked`: alleles of one length are hidden and compared in one pass. `tokens`: the tokens that differ
+            are hidden one by one. `causal`: each token is read from those before it.
+        takes_indels: False where a change of length would move every token.
+        strands: `both`: the score is the mean of two; `forward`: one, as for networks that read both strands alike.
+        embeds: True: also the distance between the mean hidden states near the allele.
+    """
+
+    length: int
+    index: int
+    method: Method
+    takes_indels: bool = True
+    strands: Strands = "both"
+    embeds: bool = False
+
+    needs_genes = False
+
+    @property
+    def supports(self) -> frozenset[VariantKind]:
+        """Without indels, what leaves the length as it is."""
+        return EVERY_KIND if self.takes_indels else frozenset({VariantKind.SNV, VariantKind.MNV})
+
+    @cached_property
+    def columns(self) -> tuple[Column, ...]:
+        """The scores, what they were on each strand, and how many tokens they are made of."""
+        unit = "natural log"
+        names = ("LLR", "LLR_INDEL") if self.method == "masked" else ("PLL",) if self.method == "tokens" else ("LL",)
+        if not self.takes_indels:
+            names = names[:1]
+        scores = [Column(name, _MEANINGS[name], unit, _FORMULAS[name]) for name in names]
+        for name, words in (("FORWARD", "forward"), ("REVERSE", "reverse")):
+            scores.append(Column(name, f"The score on the {words} strand alone.", unit, f"as above, {words} strand"))
+        for allele in ("REF", "ALT"):
+            text = f"Tokens that the score reads of {allele}, strands averaged."
+            scores.append(Column(f"N_TOKENS_{allele}", text, "tokens", "count", signed=False))
+        if self.embeds:
+            about = "distance between the mean hidden states of ref and alt within 64 bases of the allele"
+            scores.append(Column("L2", f"Euclidean {about}.", "none", "|e(alt) - e(ref)|, strands averaged", False))
+            scores.append(
+                Column("COSINE", f"Cosine {about}.", "none", "1 - cos(e(alt), e(ref)), strands averaged", False)
+            )
+        return tuple(scores)
+
+    @cached_property
+    def fields(self) -> tuple[Field, ...]:
+        """The scores, without strands and counts."""
+        return tuple(Field(column.name, "Float", column.description) for column in self._shown.values())
+
+    @property
+    def plain_fields(self) -> tuple[int, ...]:
+        """Fields are columns."""
+        return tuple(self._shown)
+
+    @cached_property
+    def _shown(self) -> dict[int, Column]:
+        hidden = {"FORWARD", "REVERSE", "N_TOKENS_REF", "N_TOKENS_ALT"}
+        return {index: column for index, column in enumerate(self.columns) if column.name not in hidden}
+
+    @property
+    def n_values(self) -> int:
+        """Nothing is hidden."""
+        return len(self.columns)
+
+    @property
+    def max_allele(self) -> int:
+        """At least one reference base must be left on the right, and the flank that is read with an indel."""
+        return self.length - 1 - self.index
+
+    def sites(self, left: Variant, right: Variant, genes: GeneIndex | None) -> list[Site] | Status:
+        """Give one site: the allele itself."""
+        return [Site(left, right)]
+
+    def haplotypes(self, site: Site) -> list[Haplotype]:
+        """Give, strand by strand, what is read for the score; then what is embedded."""
+        found = []
+        for strand in self._strands(site):
+            found += [strand.ref] if strand.alt is None else [strand.ref, strand.alt]
+        if self.embeds:
+            found += self._embedded(site)
+        return found
+
+    def _strands(self, site: Site) -> list[_Strand]:
+        forward = self._on_strand(site, "+")
+        return [forward] if self.strands == "forward" else [forward, self._on_strand(site, "-")]
+
+    def _on_strand(self, site: Site, strand: Literal["+", "-"]) -> _Strand:
+        same_length = len(site.left.ref) == len(site.left.alt)
+        if self.method == "masked" and same_length:
+            ref, _ = left_fixed(site.left, self.length, self.index)
+            return _Strand(_read(ref, site.left, "masked", self._focus(site.left, ref), strand), None)
+        pair, variant = self._pair(site, strand)
+        reading = "each" if self.method == "masked" else self.method
+        ref, alt = (_read(own, variant, reading, self._focus(variant, own), strand) for own in pair)
+        return _Strand(ref, alt)
+
+    def _pair(self, site: Site, strand: Literal["+", "-"]) -> tuple[Pair, Variant]:
+        """Place the windows of both alleles."""
+        if self.method == "causal" and strand == "-":  # the rule of the forward strand, on the reverse complement
+            return right_fixed(site.right, self.length, self.index), site.right
+        if self.method == "tokens":
+            window = Window(site.left.contig, site.left.start - self.index, site.left.start - self.index + self.length)
+            return Pair(Haplotype(window, None), Haplotype(window, site.left)), site.left
+        return left_fixed(site.left, self.length, self.index), site.left
+
+    def _focus(self, variant: Variant, own: Haplotype) -> tuple[int, int]:
+        """Give the bases that are read, on the forward strand of the haplotype's sequence."""
+        start = variant.start - own.window.start
+        same_length = len(variant.ref) == len(variant.alt)
+        if self.method == "masked" and not same_length:
+            longest = max(len(variant.ref), len(variant.alt))
+            return start - FLANK, start + longest + FLANK
+        n_own = len(variant.ref if own.variant is None else variant.alt)
+        # An allele without bases lies between two of them: the base after it is the first that differs.
+        return start, start + max(1, n_own)
+
+    def _embedded(self, site: Site) -> list[Haplotype]:
+        pair = left_fixed(site.left, self.length, self.index)
+        found = []
+        for own in pair:
+            start = site.left.start - own.window.start
+            n_own = len(site.left.ref if own.variant is None else site.left.alt)
+            forward = _read(own, site.left, "embedding", (start, start + n_own), "+")
+            found += [forward] if self.strands == "forward" else [forward, reversed_strand(forward)]
+        return found
+
+    def score(self, site: Site, answers: Sequence[Tensor]) -> Tensor:
+        """Compare answers, (2,) each, then embeddings (width,) -> (n_values,) float64."""
+        import torch
+
+        values: list[tuple[float, float, float]] = []
+        rest = list(answers)
+        for strand in self._strands(site):
+            ref = rest.pop(0)
+            if strand.alt is None:
+                values.append((float(ref[0]), float(ref[1]), float(ref[1])))
+            else:
+                alt = rest.pop(0)
+                values.append((float(alt[0] - ref[0]), float(ref[1]), float(alt[1])))
+        by_name = self._named(site, np.array(values))
+        if self.embeds:
+            by_name |= _distances(rest)
+        numbers = [by_name.get(column.name, float("nan")) for column in self.columns]
+        return torch.tensor(numbers, dtype=torch.float64)
+
+    def _named(self, site: Site, values: NDArray[np.float64]) -> dict[str, float]:
+        score, n_ref, n_alt = values.mean(0).tolist()
+        same_length = len(site.left.ref) == len(site.left.alt)
+        name = {"tokens": "PLL", "causal": "LL", "masked": "LLR" if same_length else "LLR_INDEL"}[self.method]
+        found = {name: score, "FORWARD": values[0, 0], "N_TOKENS_REF": n_ref, "N_TOKENS_ALT": n_alt}
+        if len(values) == 2:
+            found["REVERSE"] = values[1, 0]
+        return found
+
+    def unchanged(self) -> NDArray[np.float64]:
+        """Give zeros; nothing was read, so there is no count."""
+        values = np.zeros(self.n_values)
+        values[[column.name.startswith("N_TOKENS") for column in self.columns]] = np.nan
+        return values
+
+    def headline(self, scores: NDArray[np.float64], gene: Gene | None) -> tuple[Value, ...]:
+        """Give the scores, without strands and counts."""
+        return tuple(float(scores[index]) for index in self.plain_fields)
+
+
+def _read(
+    own: Haplotype, variant: Variant, reading: str, focus: tuple[int, int], strand: Literal["+", "-"]
+) -> Haplotype:
+    forward = own._replace(reading=reading, focus=focus, partner=variant)
+    return forward if strand == "+" else reversed_strand(forward)
+
+
+def _distances(embeddings: Sequence[Tensor]) -> dict[str, float]:
+    import torch
+
+    half = len(embeddings) // 2
+    ref, alt = (torch.stack(list(part)).double() for part in (embeddings[:half], embeddings[half:]))
+    cosine = 1 - torch.nn.functional.cosine_similarity(ref, alt, dim=1)
+    return {"L2": float((alt - ref).norm(dim=1).mean()), "COSINE": float(cosine.mean())}
