@@ -5,8 +5,9 @@
 
 CHECKOUT is github.com/calico/basenji at tag 0.5 (7c6aa70), whose GELU is x * sigmoid(1.702 x), or at the last commit
 (74b8671), whose GELU is the approximation by tanh; unchanged. Wants tensorflow-cpu 2.15.1, numpy<2, h5py, pandas,
-pysam, intervaltree, natsort, tqdm. Keeps the file that Keras saves, packed, and of tag 0.5 the scores of
-bin/basenji_sad.py. The network has the depth of manuscripts/cross2020/params_human.json, with few channels.
+pysam, intervaltree, natsort, tqdm, and the last commit pybedtools and scikit-learn. Keeps the file that Keras saves,
+packed, and the scores of bin/basenji_sad.py. The network has the depth of manuscripts/cross2020/params_human.json, with
+few channels.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ SIZES: dict[str, Any] = {
     "crop_bins": 8,
     "head_channels": 12,
 }
-STATS = ("SAD", "SADR", "SAR")
+STATS = {"0.5": ("SAD", "SADR", "SAR"), "master": ("D1", "D2")}
 
 
 def params(checkout: Path) -> dict[str, Any]:
@@ -54,10 +55,11 @@ def params(checkout: Path) -> dict[str, Any]:
     return found
 
 
-def variant_scores(checkout: Path, weights: Path, folder: Path, options: list[str]) -> dict[str, Any]:
+def variant_scores(version: str, checkout: Path, weights: Path, options: list[str]) -> dict[str, Any]:
     """Run the authors' basenji_sad.py on the SNVs."""
     import h5py
 
+    folder = weights.parent
     fasta, vcf, settings, out = (
         folder / "c.fa",
         folder / "s.vcf",
@@ -69,11 +71,11 @@ def variant_scores(checkout: Path, weights: Path, folder: Path, options: list[st
     vcf.write_text("##fileformat=VCFv4.2\n#CHROM\tPOS\tID\tREF\tALT\n" + "".join(rows))
     settings.write_text(json.dumps(params(checkout)))
     command = [sys.executable, str(checkout / "bin/basenji_sad.py"), "-f", str(fasta), "-o", str(out), *options]
-    command += ["--stats", ",".join(STATS), str(settings), str(weights), str(vcf)]
+    command += ["--stats", ",".join(STATS[version]), str(settings), str(weights), str(vcf)]
     environment = dict(os.environ, BASENJIDIR=str(folder), PYTHONPATH=str(checkout))
     subprocess.run(command, check=True, env=environment)
     with h5py.File(out / "sad.h5") as file:
-        return {stat: file[stat][:] for stat in STATS}
+        return {stat: file[stat][:] for stat in STATS[version]}
 
 
 def main() -> None:
@@ -102,10 +104,9 @@ def main() -> None:
         folder = Path(name)
         model.save(str(folder / "model.h5"))
         (DATA / f"{NAMES[version]}.h5.gz").write_bytes(gzip.compress((folder / "model.h5").read_bytes(), 9, mtime=0))
-        if version == "0.5":
-            for strands, options in (("forward", []), ("both", ["--rc"])):
-                scores = variant_scores(checkout, folder / "model.h5", folder, options)
-                arrays |= {f"{stat}_{strands}": values for stat, values in scores.items()}
+        for strands, options in (("forward", []), ("both", ["--rc"])):
+            scores = variant_scores(version, checkout, folder / "model.h5", options)
+            arrays |= {f"{stat}_{strands}": values for stat, values in scores.items()}
     np.savez_compressed(DATA / f"{NAMES[version]}.npz", **arrays)
 
 

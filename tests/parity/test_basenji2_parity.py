@@ -18,7 +18,7 @@ from torch import nn
 
 from varfm.models.basenji2 import Basenji2, Basenji2Config, convert
 from varfm.readers import Tensors, read_tensors
-from varfm.scorers.measures import SAD, SADR, SAR, Measure
+from varfm.scorers.measures import D1, D2, SAD, SADR, SAR, Measure
 
 CONFIG = Basenji2Config(**SIZES)
 FORMS = {"0.5": "sigmoid", "master": "tanh"}
@@ -76,11 +76,20 @@ def test_a_form_that_was_asked_for_comes_before_that_of_the_file(tmp_path: Path)
 
 
 @pytest.mark.parametrize("strands", ["+", "+-"])
-@pytest.mark.parametrize("measure", [SAD, SADR, SAR], ids=lambda measure: measure.name)
-def test_scores_equal_the_authors_variant_script(measure: Measure, strands: str, tmp_path: Path) -> None:
-    _, arrays = recorded(fixture("0.5"))
-    expected = arrays[f"{measure.name}_{'both' if len(strands) == 2 else 'forward'}"].astype(np.float64)
-    found = scores(network("0.5", tmp_path), measure, strands)
+@pytest.mark.parametrize(
+    ("version", "measure", "theirs"),
+    [
+        ("0.5", SAD, "SAD"), ("0.5", SADR, "SADR"), ("0.5", SAR, "SAR"),
+        ("master", D1, "D1"), ("master", D2, "D2"),
+    ],
+    ids=lambda value: value.name if isinstance(value, Measure) else value,
+)  # fmt: skip
+def test_scores_equal_the_authors_variant_script(
+    version: str, measure: Measure, theirs: str, strands: str, tmp_path: Path
+) -> None:
+    _, arrays = recorded(fixture(version))
+    expected = arrays[f"{theirs}_{'both' if len(strands) == 2 else 'forward'}"].astype(np.float64)
+    found = scores(network(version, tmp_path), measure, strands)
     assert found.shape == expected.shape == (len(POSITIONS), CONFIG.n_tracks)
     assert np.abs(found - expected).max() <= 1e-3 * np.abs(expected).max()
 
