@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 from pathlib import Path
 from types import MappingProxyType
@@ -11,7 +12,7 @@ from toys import MatrixNet, PointNet
 
 from varfm.checkpoints import LocalWeights
 from varfm.errors import ModelError, OptionError
-from varfm.models import ModelOptions, catalog
+from varfm.models import CHOICES, ModelOptions, catalog, load
 from varfm.models.tracked import Bins, Layout, track_model
 from varfm.protocols import Model
 from varfm.scorers.matrix import MatrixScorer
@@ -116,9 +117,20 @@ def test_what_cannot_be_is_refused(tmp_path: Path, options: dict[str, object], m
         binned(tmp_path, **options)
 
 
-def test_a_point_model_has_no_bins(tmp_path: Path) -> None:
-    with pytest.raises(OptionError, match="--bins does not apply to deepsea"):
-        point(tmp_path, bins="1")
+GIVEN: dict[str, object] = {
+    "indel_mode": "anchor", "strands": "forward", "tracks": ("a",), "scores": ("SAR",), "bins": "1", "shifts": (0,),
+    "max_distance": 0, "compat": "selene", "model_config": Path("sizes.json"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [checkpoint.name for checkpoint in catalog.listed()])
+def test_an_option_that_a_model_does_not_have_is_refused_before_its_weights_are_looked_for(name: str) -> None:
+    assert GIVEN.keys() == CHOICES
+    module = importlib.import_module(f"varfm.models.{catalog.get(name).module}")
+    assert module.OPTIONS <= CHOICES
+    for option in CHOICES - module.OPTIONS:
+        with pytest.raises(OptionError, match=f"--{option.replace('_', '-')} does not apply to {name}"):
+            load(name, ModelOptions(offline=True, **{option: GIVEN[option]}))  # type: ignore[arg-type]
 
 
 def test_a_table_of_another_network_is_refused(tmp_path: Path) -> None:

@@ -209,14 +209,6 @@ def test_the_published_network_is_beluga() -> None:
     assert (network.length, checkpoint.window, checkpoint.index) == (2_000, 2_000, 999)
 
 
-@pytest.mark.parametrize(
-    "options", [{"scores": ("DIFF",)}, {"bins": "1-2"}, {"shifts": (1,)}, {"compat": "selene"}], ids=str
-)
-def test_options_of_other_models_are_refused(folder: Path, options: dict[str, object]) -> None:
-    with pytest.raises(OptionError, match=f"--{next(iter(options))} does not apply to expecto"):
-        model_of(folder, **options)
-
-
 def test_an_unknown_tissue_is_refused(folder: Path) -> None:
     with pytest.raises(OptionError, match="--tracks spleen: expecto has no such track"):
         model_of(folder, tracks=("spleen",))

@@ -340,7 +340,7 @@ def test_unknown_score_is_an_error_that_names_the_known_ones(folder: Path) -> No
 @pytest.mark.parametrize(
     "chosen",
     [
-        {"bins": "1"}, {"shifts": (1, 0)}, {"max_distance": 5}, {"on_genes": True}, {"compat": "kipoi"},
+        {"bins": "1"}, {"shifts": (1, 0)}, {"max_distance": 5}, {"compat": "kipoi"},
         {"compat": "selene", "indel_mode": "anchor"},
     ],
     ids=lambda chosen: "-".join(chosen),

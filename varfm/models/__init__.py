@@ -53,6 +53,16 @@ class ModelOptions:
     download: bool = False
 
 
+ON_ALLELES = frozenset({"indel_mode", "strands", "tracks"})
+"""Options of models whose windows lie on alleles."""
+OF_TRACKS = ON_ALLELES | {"scores", "model_config"}
+"""Options of models with many tracks."""
+OF_BINS = OF_TRACKS | {"bins", "shifts"}
+"""Options of models with many tracks in bins."""
+CHOICES = OF_BINS | {"max_distance", "compat"}
+"""Fields of `ModelOptions` that not every model has. The module of a model names those it takes in `OPTIONS`."""
+
+
 def load(name: str, options: ModelOptions | None = None) -> Model:
     """Find, check and load a model.
 
@@ -69,6 +79,10 @@ def load(name: str, options: ModelOptions | None = None) -> Model:
 
     options = options or ModelOptions()
     checkpoint = catalog.get(name)
+    module = importlib.import_module(f"varfm.models.{checkpoint.module}")
+    without_options(
+        checkpoint.name, **{choice: getattr(options, choice) for choice in sorted(CHOICES - module.OPTIONS)}
+    )
     local = weights.locate(
         checkpoint,
         override=options.weights,
@@ -76,7 +90,6 @@ def load(name: str, options: ModelOptions | None = None) -> Model:
         allow_download=options.download,
         require_published=options.require_published,
     )
-    module = importlib.import_module(f"varfm.models.{checkpoint.module}")
     model: Model = module.build(checkpoint, local, options)
     return model
 
@@ -102,7 +115,7 @@ def without_options(name: str, **given: object) -> None:
         OptionError: If one of them was given.
     """
     for option, value in given.items():
-        if value:
+        if value is not None and value != ():
             raise OptionError(
                 f"--{option.replace('_', '-')} does not apply to {name}; leave it out, or run {name} alone."
             )

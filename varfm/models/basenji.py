@@ -22,13 +22,15 @@ from torch.nn import functional
 
 from varfm.encoding.onehot import onehot
 from varfm.errors import ModelError
-from varfm.models import ModelOptions
+from varfm.models import OF_BINS, ModelOptions
 from varfm.models.loading import loaded, sizes
 from varfm.models.tracked import Bins, Layout, track_model
 from varfm.protocols import Model, Row
 from varfm.readers import Tensors
 from varfm.weights import Checkpoint, LocalWeights
 from varfm.windows import Haplotype
+
+OPTIONS = OF_BINS
 
 NORM_EPS = 1e-3
 LIMIT = 50.0

@@ -25,7 +25,7 @@ from torch.nn import functional
 
 from varfm.encoding.onehot import onehot
 from varfm.errors import ModelError
-from varfm.models import ModelOptions
+from varfm.models import OF_BINS, ModelOptions
 from varfm.models.basenji import NORM_EPS, NORM_VARIABLES
 from varfm.models.layers import sigmoid_gelu, softplus, tanh_gelu
 from varfm.models.loading import loaded, refuse, sizes
@@ -34,6 +34,8 @@ from varfm.protocols import Model, Row
 from varfm.readers import Tensors
 from varfm.weights import Checkpoint, LocalWeights
 from varfm.windows import Haplotype
+
+OPTIONS = OF_BINS
 
 N_VALUE = 0.25
 _PORT = "model.trunk."

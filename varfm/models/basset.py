@@ -23,13 +23,15 @@ from torch import Tensor, nn
 
 from varfm.encoding.onehot import onehot
 from varfm.errors import ModelError
-from varfm.models import ModelOptions
+from varfm.models import OF_TRACKS, ModelOptions
 from varfm.models.loading import loaded, refuse, sizes
 from varfm.models.tracked import Layout, track_model
 from varfm.protocols import Model, Row
 from varfm.readers import Tensors
 from varfm.weights import Checkpoint, LocalWeights
 from varfm.windows import Haplotype
+
+OPTIONS = OF_TRACKS
 
 NORM_EPS = 1e-5
 _TORCH7 = "modules."

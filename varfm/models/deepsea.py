@@ -23,7 +23,7 @@ from torch.nn import functional
 
 from varfm.encoding.onehot import onehot
 from varfm.errors import ModelError
-from varfm.models import ModelOptions
+from varfm.models import OF_TRACKS, ModelOptions
 from varfm.models.loading import loaded, refuse, sizes
 from varfm.models.tracked import Layout, track_model
 from varfm.protocols import Model, Row
@@ -31,6 +31,8 @@ from varfm.readers import Tensors
 from varfm.scorers.evalue import evalue, read_background
 from varfm.weights import Checkpoint, LocalWeights
 from varfm.windows import Haplotype
+
+OPTIONS = OF_TRACKS
 
 FLOOR = 1e-6
 """What DeepSEA puts in place of values that are not above zero; not 0, as a rectifier does."""

@@ -26,7 +26,7 @@ from torch.nn import functional
 
 from varfm.encoding.onehot import onehot
 from varfm.errors import ModelError
-from varfm.models import ModelOptions
+from varfm.models import OF_BINS, ModelOptions
 from varfm.models.enformer_layers import N_FAMILIES, ConvBlock, Gelu, Stage, TransformerLayer, position_features
 from varfm.models.loading import State, loaded, refuse, sizes
 from varfm.models.tracked import Bins, Layout, track_model
@@ -34,6 +34,8 @@ from varfm.protocols import Model, Row
 from varfm.readers import Tensors
 from varfm.weights import Checkpoint, LocalWeights
 from varfm.windows import Haplotype
+
+OPTIONS = OF_BINS
 
 HEADS = ("human", "mouse")
 """The heads of the published checkpoint, in its order."""

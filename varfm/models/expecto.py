@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from varfm.errors import ModelError
-from varfm.models import ModelOptions, without_options
+from varfm.models import ModelOptions
 from varfm.models.columns import COLUMNS
 from varfm.models.deepsea import BelugaConfig, convert, network_of
 from varfm.models.loading import loaded, origin, refuse, sizes
@@ -39,6 +39,8 @@ from varfm.scorers.matrix import MAX_INFO_TRACKS, TrackName
 from varfm.scorers.shifted import Decay, Shifted, ShiftedScorer
 from varfm.tracks import Track, choose, read_tracks
 from varfm.weights import Checkpoint, LocalWeights
+
+OPTIONS = frozenset({"indel_mode", "strands", "tracks", "max_distance", "model_config"})
 
 __all__ = ["build", "config_of", "convert", "network_of", "read_tissues"]
 
@@ -112,7 +114,6 @@ def build(checkpoint: Checkpoint, weights: LocalWeights, options: ModelOptions) 
         OptionError: If an option does not apply, or `--tracks` names a tissue that is not there.
     """
     name = checkpoint.name
-    without_options(name, scores=options.scores, bins=options.bins, shifts=options.shifts, compat=options.compat)
     config = sizes(config_of(checkpoint), weights, options)
     placement = _placement(config, weights, options)
     listed = weights.files.get(checkpoint.tracks_file)

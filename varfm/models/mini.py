@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from varfm.encoding.onehot import onehot
-from varfm.models import ModelOptions, choose_tracks
+from varfm.models import ON_ALLELES, ModelOptions, choose_tracks
 from varfm.models.columns import COLUMNS
 from varfm.models.loading import filled, origin
 from varfm.protocols import Model, Row
@@ -22,6 +22,8 @@ from varfm.scorers.placement import Centred
 from varfm.scorers.tracks import TrackScore, TrackScorer
 from varfm.weights import Checkpoint, LocalWeights
 from varfm.windows import Haplotype
+
+OPTIONS = ON_ALLELES
 
 FACTORS = ("CTCF", "PU1")
 """What the two outputs are, in order."""

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from varfm.encoding.onehot import onehot
-from varfm.models import ModelOptions, choose_tracks
+from varfm.models import ON_ALLELES, ModelOptions, choose_tracks
 from varfm.models.columns import COLUMNS, MPRA_TRACKS
 from varfm.models.loading import filled, keras_layers, origin, refuse
 from varfm.protocols import Model, Row
@@ -25,6 +25,8 @@ from varfm.scorers.placement import Centred
 from varfm.scorers.tracks import TrackScore, TrackScorer
 from varfm.weights import Checkpoint, LocalWeights
 from varfm.windows import Haplotype
+
+OPTIONS = ON_ALLELES
 
 LENGTH = 145
 INDEX = 72

@@ -22,7 +22,7 @@ from torch.nn import functional
 
 from varfm.encoding.onehot import onehot
 from varfm.errors import ModelError, OptionError
-from varfm.models import ModelOptions, without_options
+from varfm.models import OF_TRACKS, ModelOptions
 from varfm.models.layers import sigmoid
 from varfm.models.loading import loaded, origin, refuse, sizes
 from varfm.models.sei_classes import CLASSES, read_classes
@@ -35,6 +35,8 @@ from varfm.scorers.selene import SeleneWindows, copied
 from varfm.tracks import choose, read_tracks
 from varfm.weights import Checkpoint, LocalWeights
 from varfm.windows import Haplotype
+
+OPTIONS = OF_TRACKS | {"compat"}
 
 N_VALUE = 0.25
 """What each channel holds at an N."""
@@ -252,9 +254,6 @@ def build(checkpoint: Checkpoint, weights: LocalWeights, options: ModelOptions) 
 
 
 def _placement(name: str, length: int, options: ModelOptions) -> Centred:
-    without_options(
-        name, bins=options.bins, shifts=options.shifts, max_distance=options.max_distance, genes=options.on_genes
-    )
     index = length // 2 - 1
     strands = options.strands or "both"
     if options.compat is None:

@@ -69,10 +69,7 @@ def track_model(
         OptionError: If an option's value is not known, or does not apply to the model.
     """
     name = checkpoint.name
-    without_options(name, max_distance=options.max_distance, compat=options.compat)
-    if layout.bins is None:
-        without_options(name, bins=options.bins, shifts=options.shifts)
-    elif options.on_genes:
+    if layout.bins is not None and options.on_genes:
         without_options(name, indel_mode=options.indel_mode, shifts=options.shifts, strands=options.strands)
     offered = {measure.name: measure for measure in (*MEASURES[name], *layout.measures)}
     measures = choose_measures(name, tuple(offered.values()), options.scores or layout.default)

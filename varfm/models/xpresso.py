@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from varfm.encoding.onehot import onehot
-from varfm.models import ModelOptions, without_options
+from varfm.models import ModelOptions
 from varfm.models.columns import COLUMNS
 from varfm.models.loading import filled, keras_layers, origin, refuse
 from varfm.protocols import Model, Row
@@ -26,6 +26,8 @@ from varfm.scorers.expression import TssScorer
 from varfm.scorers.placement import OnGenes
 from varfm.weights import Checkpoint, LocalWeights
 from varfm.windows import Haplotype
+
+OPTIONS: frozenset[str] = frozenset()
 
 LENGTH = 10_500
 TSS_INDEX = 7_000
@@ -90,9 +92,7 @@ def build(checkpoint: Checkpoint, weights: LocalWeights, options: ModelOptions) 
 
     Raises:
         ModelError: If the file is not an Xpresso.
-        OptionError: If an option is given that a TSS-fixed model does not have.
     """
-    without_options(checkpoint.name, indel_mode=options.indel_mode, strands=options.strands, tracks=options.tracks)
     state = convert(read_tensors(weights.path), weights.path)
     n_features = state["dense1.weight"].shape[-1] - 35 * 32
     if n_features not in (6, 8):
