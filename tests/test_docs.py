@@ -13,13 +13,14 @@ from varfm.cli.main import COMMANDS, run
 ROOT = Path(__file__).parents[1]
 
 
-def test_the_command_reference_is_what_the_commands_say() -> None:
-    spec = importlib.util.spec_from_file_location("make_cli", ROOT / "docs" / "make_cli.py")
+@pytest.mark.parametrize("page", ["cli", "models"])
+def test_a_page_made_from_the_program_is_what_the_program_says(page: str) -> None:
+    spec = importlib.util.spec_from_file_location(f"make_{page}", ROOT / "docs" / f"make_{page}.py")
     assert spec and spec.loader
-    make_cli = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(make_cli)
-    text = (ROOT / "docs" / "cli.md").read_text("utf-8")
-    assert text == make_cli.reference(), "run: python docs/make_cli.py > docs/cli.md"
+    make = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(make)
+    text = (ROOT / "docs" / f"{page}.md").read_text("utf-8")
+    assert text == make.reference(), f"run: python docs/make_{page}.py > docs/{page}.md"
 
 
 @pytest.mark.parametrize("command", sorted(COMMANDS))

@@ -16,6 +16,7 @@ from varfm.cache import cache_root
 from varfm.download import RemoteFile, digests_of
 from varfm.errors import DiskError, ModelError
 
+Likelihood = Literal["", "masked", "frames", "tokens", "causal"]
 TracksFormat = Literal["", "basenji", "basenji2018", "basset", "beluga", "deepsea", "expecto", "sei"]
 
 
@@ -49,6 +50,8 @@ class Checkpoint:
         verified: How agreement with the authors' network was shown, in a phrase; empty where it was not.
         tracks_file: The file of `files` that names the outputs; empty where their names are part of varfm.
         tracks_format: How that file is written.
+        likelihood: How a language model scores: `masked`, `frames` (masked, tokens in a fixed frame, so that it takes
+            no indels), `tokens` (those that differ), `causal`; empty for other models.
         needs_genes: True if scores belong to genes, so that a run needs an annotation.
         hidden: Only for tests of varfm: not listed, and refused without VARFM_TESTING=1.
         packaged: Path of the weights inside the package `varfm`, with its sha256 in `packaged_sha256`.
@@ -78,6 +81,7 @@ class Checkpoint:
     verified: str = ""
     tracks_file: str = ""
     tracks_format: TracksFormat = ""
+    likelihood: Likelihood = ""
     needs_genes: bool = False
     hidden: bool = False
     packaged: str | None = None

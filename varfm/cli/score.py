@@ -141,6 +141,13 @@ def _option(panel: str, *names: str, **settings: Any) -> Callable[[Command], Com
 )
 @_option(
     "Model",
+    "--window",
+    metavar="BASES",
+    type=click.IntRange(2),
+    help="Read windows of BASES. For language models. Default: the model's own; see `varfm models info`.",
+)
+@_option(
+    "Model",
     "--compat",
     type=click.Choice(["selene"]),
     help="Place indels as the authors' own tool does, faults included: selene, for sei. Default: the right way.",
@@ -306,6 +313,7 @@ def _session_options(chosen: dict[str, Any]) -> SessionOptions:
             scores=tuple(name.strip() for text in chosen["scores"] for name in text.split(",")),
             bins=chosen["bins"],
             shifts=chosen["shifts"],
+            window=chosen["window"],
             max_distance=chosen["max_distance"],
             compat=chosen["compat"],
             model_config=Path(chosen["model_config"]) if chosen["model_config"] else None,

@@ -28,6 +28,7 @@ class ModelOptions:
         bins: Output bins that count, e.g. `446-448`, from 0; None: all.
         shifts: Bases by which the allele is moved right in the window, one reading each; None: (0,).
         on_genes: Place the windows of models that can do both on genes, not on alleles.
+        window: Bases that a language model reads; None: the model's default.
         max_distance: Bases between allele and TSS; None: the model's default.
         compat: Name of an upstream's way of placing indels; None: the right way.
         weights: Local file or folder to take instead of the catalogue's.
@@ -44,6 +45,7 @@ class ModelOptions:
     bins: str | None = None
     shifts: tuple[int, ...] | None = None
     on_genes: bool = False
+    window: int | None = None
     max_distance: int | None = None
     compat: str | None = None
     weights: Path | None = None
@@ -59,7 +61,7 @@ OF_TRACKS = ON_ALLELES | {"scores", "model_config"}
 """Options of models with many tracks."""
 OF_BINS = OF_TRACKS | {"bins", "shifts"}
 """Options of models with many tracks in bins."""
-CHOICES = OF_BINS | {"max_distance", "compat"}
+CHOICES = OF_BINS | {"max_distance", "compat", "window"}
 """Fields of `ModelOptions` that not every model has. The module of a model names those it takes in `OPTIONS`."""
 
 
@@ -102,7 +104,14 @@ def describe(name: str) -> tuple[Column, ...]:
     """
     from varfm.models import catalog
 
-    name = catalog.get(name).name
+    checkpoint = catalog.get(name)
+    name = checkpoint.name
+    if checkpoint.likelihood:
+        from varfm.scorers.likelihood import LikelihoodScorer
+
+        takes_indels = checkpoint.likelihood != "frames"
+        method = "masked" if checkpoint.likelihood == "frames" else checkpoint.likelihood
+        return LikelihoodScorer(checkpoint.window, checkpoint.index, method, takes_indels, embeds=True).columns
     if name in MEASURES:
         return tuple(Column(m.name, m.description, m.unit, m.formula, m.signed) for m in MEASURES[name])
     return COLUMNS[name]

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from varfm.encoding.onehot import onehot
 from varfm.errors import ModelError
 from varfm.models import OF_TRACKS, ModelOptions
+from varfm.models.layers import sigmoid
 from varfm.models.loading import loaded, refuse, sizes
 from varfm.models.tracked import Layout, track_model
 from varfm.protocols import Model, Row
@@ -105,7 +106,7 @@ class Basset(nn.Module):
 
     def forward(self, batch: Tensor) -> Tensor:
         """(n, length) base codes -> (n, n_tracks) probabilities."""
-        return self.logits(batch).sigmoid()
+        return sigmoid(self.logits(batch))
 
     def logits(self, batch: Tensor) -> Tensor:
         """(n, length) base codes -> (n, n_tracks) natural log odds."""

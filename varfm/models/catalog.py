@@ -8,6 +8,7 @@ import os
 from varfm.checkpoints import Checkpoint
 from varfm.download import RemoteFile
 from varfm.errors import ModelError
+from varfm.models.language_checkpoints import LANGUAGE_CHECKPOINTS
 from varfm.models.track_checkpoints import TRACK_CHECKPOINTS
 
 # Addresses name the commit, so that a push upstream cannot change what is fetched.
@@ -61,6 +62,7 @@ _CHECKPOINTS = (
         packaged_sha256="68f7c3922ad55658f58cb1fc26555e60679d06fafb7ec32b2ab50b2ec51bbd1e",
     ),
     *TRACK_CHECKPOINTS,
+    *LANGUAGE_CHECKPOINTS,
     _xpresso(
         "human",
         "GRCh38",

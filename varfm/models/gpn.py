@@ -18,11 +18,14 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from varfm.checkpoints import Checkpoint
+from varfm.checkpoints import Checkpoint, LocalWeights
 from varfm.encoding.characters import Characters, read_characters
 from varfm.errors import ModelError
-from varfm.models.loading import State
+from varfm.models import ModelOptions
+from varfm.models.loading import State, loaded
 from varfm.models.settings import Settings
+from varfm.models.zero_shot import OPTIONS, Reading, language_model, published_sizes
+from varfm.protocols import Model
 from varfm.readers import Tensors
 
 CHARACTERS = Characters(base_ids=(3, 4, 5, 6, 2), mask_id=1, unknown_id=2, n_vocabulary=7)
@@ -30,6 +33,8 @@ CHARACTERS = Characters(base_ids=(3, 4, 5, 6, 2), mask_id=1, unknown_id=2, n_voc
 
 Source: gpn/ss/train_tokenizer_ss.py.
 """
+
+__all__ = ["OPTIONS", "Gpn", "GpnConfig", "build", "config_of", "convert", "network_of", "tokenizer_of"]
 
 ENCODERS = ("legacy", "convnet", "bytenet")
 _MAX_SIZE = 100_000
@@ -359,3 +364,16 @@ def convert(tensors: Tensors, config: GpnConfig, path: Path) -> State:
     state: State = {name: tensors.take(name, tuple(value.shape)) for name, value in network.state_dict().items()}
     tensors.check_all_taken()
     return state
+
+
+def build(checkpoint: Checkpoint, weights: LocalWeights, options: ModelOptions) -> Model:
+    """Load a published folder.
+
+    Raises:
+        ModelError: If it is not that of a GPN.
+        OptionError: If an option's value is not known.
+    """
+    config = published_sizes(GpnConfig, weights)
+    network = loaded(lambda: network_of(config), weights, lambda tensors, path: convert(tensors, config, path))
+    tokenizer = tokenizer_of(config, weights.files.get("tokenizer.json"))
+    return language_model(checkpoint, weights, options, network, tokenizer, Reading(batch_rows=(8, 64)))

@@ -23,7 +23,6 @@ _ZENODO = "https://zenodo.org/record"
 _PRINCETON = "https://deepsea.princeton.edu/media/code"
 
 _PRINCETON_LICENCE = "Princeton Academic Use Software Agreement, no redistribution"
-_PARITY = "answers and SNV scores of the authors' code on the same random weights"
 _BELUGA_PAPER = "Zhou et al., Nature Genetics 50 (2018) 1171-1179, doi:10.1038/s41588-018-0160-6"
 _BASENJI2_PAPER = "Kelley, PLoS Computational Biology 16 (2020) e1008050, doi:10.1371/journal.pcbi.1008050"
 _ENFORMER_PAPER = "Avsec et al., Nature Methods 18 (2021) 1196-1203, doi:10.1038/s41592-021-01252-x"
@@ -87,7 +86,8 @@ def _basenji2(species: Literal["human", "mouse"], file: RemoteFile, *copies: Rem
         strands="both, answers averaged",
         parameters=30_088_228 if species == "human" else 24_447_438,
         n_outputs=_N_TRACKS[species],
-        verified=_PARITY,
+        memory="1.5 GB" if species == "human" else "",
+        verified="the authors' Keras code (tag 0.5); same random weights, 1e-6; their script's SNV scores",
         tracks_file=_CROSS2020_TABLES[species].name,
         tracks_format="basenji",
     )
@@ -145,7 +145,8 @@ def _enformer(species: Literal["human", "mouse"]) -> Checkpoint:
         strands="both, answers averaged",
         parameters=251_221_292,
         n_outputs=_N_TRACKS[species],
-        verified=_PARITY,
+        memory="4.0 GB" if species == "human" else "",
+        verified="the authors' Sonnet code at full length; same random weights, 8e-6",
         tracks_file=_CROSS2020_TABLES[species].name,
         tracks_format="basenji",
     )
@@ -214,7 +215,8 @@ TRACK_CHECKPOINTS = (
         strands="both, scores averaged",
         parameters=52_843_119,
         n_outputs=919,
-        verified=_PARITY,
+        memory="0.74 GB",
+        verified="the authors' package on Torch7 (scores, e-values) and Kipoi's port; same random weights, 6e-7",
         tracks_file="predictor.names",
         tracks_format="deepsea",
     ),
@@ -247,7 +249,8 @@ TRACK_CHECKPOINTS = (
         strands="both, scores averaged",
         parameters=149_536_251,
         n_outputs=2002,
-        verified=_PARITY,
+        memory="0.93 GB",
+        verified="the authors' class and chromatin.py; same random weights, 9e-7; their script's SNV scores",
         tracks_file="resources/deepsea_beluga_2002_features.tsv",
         tracks_format="beluga",
     ),
@@ -293,7 +296,8 @@ TRACK_CHECKPOINTS = (
         strands="both, answers averaged",
         parameters=4_135_064,
         n_outputs=164,
-        verified=_PARITY,
+        memory="0.33 GB",
+        verified="the authors' Lua code on Torch7; same random weights, 6e-7; their script's SNV scores",
         tracks_file="targets.txt",
         tracks_format="basset",
     ),
@@ -334,7 +338,8 @@ TRACK_CHECKPOINTS = (
         strands="both, answers averaged",
         parameters=15_190_636,
         n_outputs=4229,
-        verified=_PARITY,
+        memory="1.3 GB",
+        verified="the authors' code on TensorFlow 1.15; same random weights, 1e-6; their script's SNV scores",
         tracks_file="sample_wigs.txt",
         tracks_format="basenji2018",
     ),
@@ -396,7 +401,8 @@ TRACK_CHECKPOINTS = (
         strands="both, answers averaged",
         parameters=889_979_983,
         n_outputs=21_907,
-        verified=_PARITY,
+        memory="4.2 GB",
+        verified="the authors' class, class scores and Selene; same random weights, 6e-7",
         tracks_file="target.names",
         tracks_format="sei",
     ),
@@ -428,7 +434,8 @@ TRACK_CHECKPOINTS = (
         strands="both, answers averaged",
         parameters=149_536_251 + 218 * 20_031,
         n_outputs=218,
-        verified=_PARITY,
+        memory="0.95 GB",
+        verified="the authors' example: 10 variants x 218 tissues of the published models, to 5e-8; Beluga as above",
         tracks_file="resources/modellist",
         tracks_format="expecto",
         needs_genes=True,

@@ -117,7 +117,7 @@ class LikelihoodScorer:
     @property
     def max_allele(self) -> int:
         """At least one reference base must be left on the right, and the flank that is read with an indel."""
-        return self.length - 1 - self.index
+        return max(0, self.length - 1 - self.index - (FLANK if self.method == "masked" else 0))
 
     def sites(self, left: Variant, right: Variant, genes: GeneIndex | None) -> list[Site] | Status:
         """Give one site: the allele itself."""
