@@ -19,7 +19,6 @@ from varfm.variants import Status
 from varfm.windows import Gene, Haplotype, Site
 
 if TYPE_CHECKING:
-
     from varfm.runner import Runner
 
 _N = b"\x04"
