@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
 
+from varfm.checkpoints import Checkpoint, LocalWeights
 from varfm.encoding.tokens import Request, unpack
 from varfm.errors import ModelError
+from varfm.genome import encode, reverse_complement
+from varfm.models import ModelOptions
 from varfm.models.bert_layers import WORDS
-from varfm.models.dnabert2 import DnaBert2, DnaBert2Config, alibi_slopes, convert, network_of, tokenizer_of
+from varfm.models.dnabert2 import DnaBert2, DnaBert2Config, alibi_slopes, build, convert, network_of, tokenizer_of
 from varfm.models.loading import filled
 from varfm.readers import Tensors
+from varfm.variants import Variant
+from varfm.windows import Site
 
 SMALL = DnaBert2Config(n_vocabulary=20, width=24, n_layers=2, n_heads=3, n_inner=40)
 PATH = Path("folder")
@@ -207,3 +212,57 @@ def test_a_tokenizer_with_more_tokens_than_the_network_is_refused(tmp_path: Path
 def test_adapters_made_upstream_find_their_layers(network: DnaBert2) -> None:
     last = {name.rsplit(".", 1)[-1] for name, module in network.named_modules() if isinstance(module, torch.nn.Linear)}
     assert last == {"Wqkv", "dense", "gated_layers", "wo"}
+
+
+def checkpoint() -> Checkpoint:
+    words = dict.fromkeys(("licence", "paper", "source", "assembly", "reads", "scores", "strands"), "")
+    return Checkpoint(
+        name="toy", module="dnabert2", commercial=True, window=100, index=50, likelihood="tokens", **words
+    )
+
+
+def published(folder: Path) -> LocalWeights:
+    """Write a small folder as the authors publish it."""
+    sizes = {
+        "vocab_size": 20,
+        "hidden_size": 24,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 3,
+        "intermediate_size": 40,
+    }
+    (folder / "config.json").write_text(json.dumps(PUBLISHED | sizes))
+    tokens = ["[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]", *"ACGT", "AC", "ACG", "GT"]
+    vocabulary = {token: number for number, token in enumerate(tokens)}
+    ends = {"type": "BertProcessing", "cls": ["[CLS]", 1], "sep": ["[SEP]", 2]}
+    model = {"type": "BPE", "unk_token": "[UNK]", "vocab": vocabulary, "merges": ["A C", "AC G", "G T"]}
+    (folder / "tokenizer.json").write_text(json.dumps({"model": model, "post_processor": ends}))
+    path = folder / "pytorch_model.bin"
+    torch.save({name: torch.tensor(value) for name, value in state_of(SMALL).items()}, path)
+    return LocalWeights(path, "", False, {"config.json": folder / "config.json"})
+
+
+def test_a_published_folder_becomes_a_model_that_compares_tokens(tmp_path: Path) -> None:
+    model = build(checkpoint(), published(tmp_path), ModelOptions())
+    assert model.network is not None
+    variant = Variant("z", 200, "A", "T")
+    haplotypes = model.scorer.haplotypes(Site(variant, variant))
+    answers = []
+    for haplotype in haplotypes:
+        letters = "ACGGT" * 20
+        if haplotype.variant is not None:
+            letters = letters[:50] + "T" + letters[51:]
+        sequence = encode(letters) if haplotype.strand == "+" else reverse_complement(encode(letters))
+        rows = model.network.rows(sequence, haplotype)
+        outputs = [model.network.forward(torch.tensor([list(row)], dtype=torch.uint8))[0] for row in rows]
+        answers.append(cast(Any, model.network).reduce(haplotype, sequence, outputs))
+    scores = dict(
+        zip(
+            (column.name for column in model.scorer.columns),
+            model.scorer.score(Site(variant, variant), answers),
+            strict=False,
+        )
+    )
+    assert scores["PLL"].isfinite()
+    assert scores["PLL"] != 0
+    assert scores["PLL"] == pytest.approx(float(scores["FORWARD"] + scores["REVERSE"]) / 2)
+    assert (answers[0][1], answers[1][1]) == (1, 3)

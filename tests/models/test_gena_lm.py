@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 from pathlib import Path
@@ -11,12 +12,16 @@ import numpy as np
 import pytest
 import torch
 
-from varfm.checkpoints import Checkpoint
-from varfm.errors import MissingExtra, ModelError
+from varfm.checkpoints import Checkpoint, LocalWeights
+from varfm.errors import MissingExtra, ModelError, OptionError
+from varfm.genome import encode, reverse_complement
+from varfm.models import ModelOptions
 from varfm.models.bert_layers import WORDS
-from varfm.models.gena_lm import GenaLm, GenaLmConfig, config_of, convert, network_of, tokenizer_of
+from varfm.models.gena_lm import GenaLm, GenaLmConfig, build, config_of, convert, network_of, tokenizer_of
 from varfm.models.loading import filled
 from varfm.readers import Tensors
+from varfm.variants import Variant
+from varfm.windows import Site
 
 PATH = Path("folder")
 SMALL = GenaLmConfig(n_vocabulary=20, width=24, n_layers=2, n_heads=3, n_inner=40, max_tokens=64)
@@ -172,11 +177,12 @@ def test_the_last_norm_matters() -> None:
     assert not torch.allclose(network_from(state, NORMED)(ids), plain(ids), atol=0.1)
 
 
-def test_more_tokens_than_there_are_places_are_refused(config: GenaLmConfig) -> None:
+def test_more_tokens_than_there_are_places_give_no_number(config: GenaLmConfig) -> None:
     network = network_from(state_of(config), config)
-    assert network.hidden(drawn_ids(1, config.max_tokens)).shape[1] == network.max_tokens
-    with pytest.raises(ModelError, match="tokens at most"):
-        network.hidden(drawn_ids(1, config.max_tokens + 1))
+    assert network(drawn_ids(1, config.max_tokens)).isfinite().all()
+    found = network.hidden(drawn_ids(2, config.max_tokens + 1))
+    assert found.shape == (2, config.max_tokens + 1, 24)
+    assert network.logits(found[:, [3]]).isnan().all()
 
 
 def test_bigbird_answers_alike_in_any_order_of_inputs(caplog: pytest.LogCaptureFixture) -> None:
@@ -284,3 +290,61 @@ def test_adapters_made_upstream_find_their_layers() -> None:
     with torch.device("meta"):
         names = dict(network_of(SMALL).named_modules())
     assert {"bert.encoder.layer.0.attention.self.query", "bert.encoder.layer.0.attention.self.value"} <= names.keys()
+
+
+def checkpoint() -> Checkpoint:
+    words = dict.fromkeys(("licence", "paper", "source", "assembly", "reads", "scores", "strands"), "")
+    return Checkpoint(name="toy", module="gena_lm", commercial=True, window=100, index=50, likelihood="tokens", **words)
+
+
+def published(folder: Path) -> LocalWeights:
+    """Write a small folder as the authors publish it."""
+    sizes = {
+        "vocab_size": 20,
+        "hidden_size": 24,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 3,
+        "intermediate_size": 40,
+    }
+    sizes["max_position_embeddings"] = 64
+    (folder / "config.json").write_text(json.dumps(BERT_JSON | sizes))
+    tokens = ["[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]", *"ACGT", "AC", "ACG", "GT"]
+    vocabulary = {token: number for number, token in enumerate(tokens)}
+    ends = {"type": "BertProcessing", "cls": ["[CLS]", 1], "sep": ["[SEP]", 2]}
+    model = {"type": "BPE", "unk_token": "[UNK]", "vocab": vocabulary, "merges": ["A C", "AC G", "G T"]}
+    (folder / "tokenizer.json").write_text(json.dumps({"model": model, "post_processor": ends}))
+    path = folder / "pytorch_model.bin"
+    torch.save({name: torch.tensor(value) for name, value in state_of(SMALL).items()}, path)
+    return LocalWeights(path, "", False, {"config.json": folder / "config.json"})
+
+
+def test_a_published_folder_becomes_a_model_that_compares_tokens(tmp_path: Path) -> None:
+    model = build(checkpoint(), published(tmp_path), ModelOptions())
+    assert model.network is not None
+    variant = Variant("z", 200, "A", "T")
+    haplotypes = model.scorer.haplotypes(Site(variant, variant))
+    answers = []
+    for haplotype in haplotypes:
+        letters = "ACGGT" * 20
+        if haplotype.variant is not None:
+            letters = letters[:50] + "T" + letters[51:]
+        sequence = encode(letters) if haplotype.strand == "+" else reverse_complement(encode(letters))
+        rows = model.network.rows(sequence, haplotype)
+        outputs = [model.network.forward(torch.tensor([list(row)], dtype=torch.uint8))[0] for row in rows]
+        answers.append(cast(Any, model.network).reduce(haplotype, sequence, outputs))
+    scores = dict(
+        zip(
+            (column.name for column in model.scorer.columns),
+            model.scorer.score(Site(variant, variant), answers),
+            strict=False,
+        )
+    )
+    assert scores["PLL"].isfinite()
+    assert scores["PLL"] != 0
+    assert scores["PLL"] == pytest.approx(float(scores["FORWARD"] + scores["REVERSE"]) / 2)
+    assert (answers[0][1], answers[1][1]) == (1, 3)
+
+
+def test_windows_that_would_have_too_many_tokens_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="up to 310 bases"):
+        build(checkpoint(), published(tmp_path), ModelOptions(window=311))

@@ -19,12 +19,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from varfm.checkpoints import Checkpoint
+from varfm.checkpoints import Checkpoint, LocalWeights
 from varfm.encoding.bpe import Bpe, read_bpe
 from varfm.errors import ModelError
+from varfm.models import ModelOptions
 from varfm.models.bert_layers import MaskedHead, attention, row_by_row, taken
-from varfm.models.loading import State
+from varfm.models.loading import State, loaded
 from varfm.models.settings import Settings
+from varfm.models.zero_shot import Reading, language_model, published_sizes
+from varfm.protocols import Model
 from varfm.readers import Tensors
 
 _HEAD_EPSILON = 1e-12  # upstream's head does not read the configuration
@@ -303,3 +306,16 @@ def convert(tensors: Tensors, config: DnaBert2Config, path: Path) -> State:
             tensors.take(name, shape)
     tensors.check_all_taken()
     return state
+
+
+def build(checkpoint: Checkpoint, weights: LocalWeights, options: ModelOptions) -> Model:
+    """Load a published folder.
+
+    Raises:
+        ModelError: If it is not that of DNABERT-2.
+        OptionError: If an option's value is not known.
+    """
+    config = published_sizes(DnaBert2Config, weights)
+    network = loaded(lambda: network_of(config), weights, lambda tensors, path: convert(tensors, config, path))
+    tokenizer = tokenizer_of(config, weights.files.get("tokenizer.json", weights.path.parent))
+    return language_model(checkpoint, weights, options, network, tokenizer, Reading(batch_rows=(8, 64)))

@@ -21,15 +21,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from varfm.checkpoints import Checkpoint
+from varfm.checkpoints import Checkpoint, LocalWeights
 from varfm.encoding.bpe import Bpe, read_bpe
 from varfm.errors import MissingExtra, ModelError
+from varfm.models import ModelOptions
 from varfm.models.bert_layers import MaskedHead, attention, row_by_row, taken
-from varfm.models.loading import State, refuse
+from varfm.models.loading import State, loaded, refuse
 from varfm.models.settings import Settings
+from varfm.models.zero_shot import Reading, language_model, published_sizes
+from varfm.protocols import Model
 from varfm.readers import Tensors
 
 KINDS = ("bert", "bigbird")
+_BASES_PER_TOKEN = 5
+"""At least, in human sequence: 1,000 bases have 160 tokens on average, and had 190 at most in 1,200 windows."""
+
 _POSITION_IDS = "bert.embeddings.position_ids"
 _IGNORED = (
     # Who wrote the file, and how.
@@ -284,16 +290,14 @@ class GenaLm(nn.Module):
         return self.logits(self.hidden(ids))
 
     def hidden(self, ids: Tensor) -> Tensor:
-        """(n, n_tokens) ids -> (n, n_tokens, width): what the head reads.
+        """(n, n_tokens) ids -> (n, n_tokens, width): what the head reads; NaN for more tokens than `max_tokens`.
 
-        Raises:
-            ModelError: If there are more than `max_tokens`.
+        How many tokens a window has is known only when it is cut: one that has too many, full of N for example, must
+        not end the run.
         """
         if ids.shape[1] > self.max_tokens:
-            raise ModelError(
-                f"GENA-LM reads {self.max_tokens:,} tokens at most, and a window has {ids.shape[1]:,}. "
-                "Choose a shorter --window."
-            )
+            words = self.bert.embeddings.word_embeddings.weight
+            return words.new_full((*ids.shape, words.shape[1]), float("nan"))
         return row_by_row(self._hidden, ids)
 
     def _hidden(self, ids: Tensor) -> Tensor:
@@ -416,3 +420,19 @@ def convert(tensors: Tensors, config: GenaLmConfig, path: Path) -> State:
             raise refuse(path, f"positions in {_POSITION_IDS} that count from 0", ["others"])
     tensors.check_all_taken()
     return state
+
+
+def build(checkpoint: Checkpoint, weights: LocalWeights, options: ModelOptions) -> Model:
+    """Load a published folder.
+
+    Raises:
+        ModelError: If it is not that of GENA-LM.
+        MissingExtra: If it wants the package transformers, which is not there.
+        OptionError: If an option's value is not known.
+    """
+    config = published_sizes(GenaLmConfig, weights)
+    network = loaded(lambda: network_of(config), weights, lambda tensors, path: convert(tensors, config, path))
+    tokenizer = tokenizer_of(config, weights.files.get("tokenizer.json", weights.path.parent))
+    n_ends = len(tokenizer.before) + len(tokenizer.after)
+    reading = Reading(longest=_BASES_PER_TOKEN * (config.max_tokens - n_ends), batch_rows=(8, 64))
+    return language_model(checkpoint, weights, options, network, tokenizer, reading)
