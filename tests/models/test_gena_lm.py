@@ -153,7 +153,7 @@ def test_an_answer_depends_neither_on_its_place_nor_on_its_companions(config: Ge
     torch.set_num_threads(n_threads)
     try:
         for n_tokens in (37, 64):
-            ids, order = drawn_ids(5, n_tokens), torch.tensor([3, 1, 4, 0, 2])
+            ids, order = drawn_ids(3, n_tokens), torch.tensor([2, 0, 1])
             hidden = network.hidden(ids)
             assert torch.equal(network.hidden(ids[order]), hidden[order])
             others = torch.cat([ids[:1], ids.flip(1)[1:]])
