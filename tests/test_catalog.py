@@ -21,7 +21,7 @@ LISTED = catalog.listed()
 
 @pytest.mark.parametrize("checkpoint", LISTED, ids=lambda checkpoint: checkpoint.name)
 def test_entry_is_complete(checkpoint: Checkpoint) -> None:
-    assert re.fullmatch(r"[a-z0-9][a-z0-9.-]*", checkpoint.name)
+    assert re.fullmatch(r"[a-z0-9][a-z0-9._-]*", checkpoint.name)
     assert 0 <= checkpoint.index < checkpoint.window
     texts = (checkpoint.licence, checkpoint.paper, checkpoint.source, checkpoint.reads, checkpoint.scores)
     assert all(text and text.isprintable() for text in texts)

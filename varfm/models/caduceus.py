@@ -21,13 +21,18 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from varfm.checkpoints import Checkpoint
+from varfm.checkpoints import Checkpoint, LocalWeights
 from varfm.encoding.characters import HYENADNA, Characters, read_characters
 from varfm.errors import ModelError
-from varfm.models.loading import State, refuse
+from varfm.models import ModelOptions
+from varfm.models.loading import State, loaded, refuse
 from varfm.models.mamba import BiMamba, MambaSizes
 from varfm.models.settings import Settings
+from varfm.models.zero_shot import OPTIONS, Reading, language_model, published_sizes
+from varfm.protocols import Model
 from varfm.readers import Tensors
+
+__all__ = ["OPTIONS", "Caduceus", "CaduceusConfig", "build", "config_of", "convert", "network_of", "tokenizer_of"]
 
 _COMPLEMENT = (0, 1, 2, 3, 4, 5, 6, 10, 9, 8, 7, 11, 12, 13, 14, 15)
 
@@ -351,3 +356,18 @@ def _taken(tensors: Tensors, names: list[str], shape: tuple[int, ...]) -> NDArra
         if not np.array_equal(first, other):
             raise refuse(tensors.path, f"{name} to be equal to {there[0]}", ["other numbers"])
     return first
+
+
+def build(checkpoint: Checkpoint, weights: LocalWeights, options: ModelOptions) -> Model:
+    """Load a published folder.
+
+    Raises:
+        ModelError: If it is not that of a Caduceus.
+        OptionError: If an option's value is not known.
+    """
+    config = published_sizes(CaduceusConfig, weights)
+    network = loaded(lambda: network_of(config), weights, lambda tensors, path: convert(tensors, config, path))
+    tokenizer = tokenizer_of(config, weights.files.get("tokenizer.json"))
+    return language_model(
+        checkpoint, weights, options, network, tokenizer, Reading(equivariant=config.both_strands, batch_rows=(8, 64))
+    )

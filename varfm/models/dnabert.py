@@ -17,12 +17,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from varfm.checkpoints import Checkpoint
+from varfm.checkpoints import Checkpoint, LocalWeights
 from varfm.encoding.kmers import OverlappingKmers, check_vocabulary
 from varfm.errors import ModelError
-from varfm.models.loading import State, refuse
+from varfm.models import ModelOptions
+from varfm.models.loading import State, loaded, refuse
 from varfm.models.settings import Settings
+from varfm.models.zero_shot import OPTIONS, Reading, language_model, published_sizes
+from varfm.protocols import Model
 from varfm.readers import Tensors
+
+__all__ = ["OPTIONS", "Dnabert", "DnabertConfig", "build", "config_of", "convert", "network_of", "tokenizer_of"]
 
 _WORDS = "bert.embeddings.word_embeddings.weight"
 _BIAS = "cls.predictions.bias"
@@ -342,3 +347,17 @@ def _unread(config: DnabertConfig) -> dict[str, tuple[int, ...]]:
         "cls.seq_relationship.weight": (2, config.width),
         "cls.seq_relationship.bias": (2,),
     }
+
+
+def build(checkpoint: Checkpoint, weights: LocalWeights, options: ModelOptions) -> Model:
+    """Load a published folder.
+
+    Raises:
+        ModelError: If it is not that of a DNABERT.
+        OptionError: If an option's value is not known.
+    """
+    config = published_sizes(DnabertConfig, weights)
+    network = loaded(lambda: network_of(config), weights, lambda tensors, path: convert(tensors, config, path))
+    tokenizer = tokenizer_of(config, weights.path.parent)
+    reading = Reading(longest=config.max_length, block=config.k, batch_rows=(4, 64))
+    return language_model(checkpoint, weights, options, network, tokenizer, reading)

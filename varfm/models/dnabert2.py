@@ -26,9 +26,11 @@ from varfm.models import ModelOptions
 from varfm.models.bert_layers import MaskedHead, attention, row_by_row, taken
 from varfm.models.loading import State, loaded
 from varfm.models.settings import Settings
-from varfm.models.zero_shot import Reading, language_model, published_sizes
+from varfm.models.zero_shot import OPTIONS, Reading, language_model, published_sizes
 from varfm.protocols import Model
 from varfm.readers import Tensors
+
+__all__ = ["OPTIONS", "DnaBert2", "DnaBert2Config", "build", "config_of", "convert", "network_of", "tokenizer_of"]
 
 _HEAD_EPSILON = 1e-12  # upstream's head does not read the configuration
 _POOLER = ("bert.pooler.dense.weight", "bert.pooler.dense.bias")

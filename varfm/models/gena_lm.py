@@ -28,9 +28,21 @@ from varfm.models import ModelOptions
 from varfm.models.bert_layers import MaskedHead, attention, row_by_row, taken
 from varfm.models.loading import State, loaded, refuse
 from varfm.models.settings import Settings
-from varfm.models.zero_shot import Reading, language_model, published_sizes
+from varfm.models.zero_shot import OPTIONS, Reading, language_model, published_sizes
 from varfm.protocols import Model
 from varfm.readers import Tensors
+
+__all__ = [
+    "OPTIONS",
+    "GenaBigBird",
+    "GenaLm",
+    "GenaLmConfig",
+    "build",
+    "config_of",
+    "convert",
+    "network_of",
+    "tokenizer_of",
+]
 
 KINDS = ("bert", "bigbird")
 _BASES_PER_TOKEN = 5

@@ -21,12 +21,17 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from varfm.checkpoints import Checkpoint
+from varfm.checkpoints import Checkpoint, LocalWeights
 from varfm.encoding.characters import HYENADNA, Characters
 from varfm.errors import ModelError
-from varfm.models.loading import State, refuse
+from varfm.models import ModelOptions
+from varfm.models.loading import State, loaded, refuse
 from varfm.models.settings import Settings
+from varfm.models.zero_shot import OPTIONS, Reading, language_model, published_sizes
+from varfm.protocols import Model
 from varfm.readers import Tensors
+
+__all__ = ["OPTIONS", "HyenaDna", "HyenaDnaConfig", "build", "config_of", "convert", "network_of", "tokenizer_of"]
 
 _TARGET, _FAST, _SLOW, _SHIFT = 0.01, 0.3, 1.5, 0.05
 """Of the window of a filter: a channel falls to 0.01 over 0.3 to 1.5 times the longest sequence; 0.05 stays."""
@@ -370,3 +375,18 @@ def _frequencies(tensors: Tensors, name: str, shape: tuple[int, ...]) -> NDArray
     if not all(np.array_equal(first, other) for other in others):
         raise refuse(tensors.path, f"one vector of frequencies in {start}", there)
     return first
+
+
+def build(checkpoint: Checkpoint, weights: LocalWeights, options: ModelOptions) -> Model:
+    """Load a published folder.
+
+    Raises:
+        ModelError: If it is not that of a HyenaDNA.
+        OptionError: If an option's value is not known.
+    """
+    config = published_sizes(HyenaDnaConfig, weights)
+    network = loaded(lambda: network_of(config), weights, lambda tensors, path: convert(tensors, config, path))
+    tokenizer = tokenizer_of(config, weights.files.get("tokenizer.json"))
+    return language_model(
+        checkpoint, weights, options, network, tokenizer, Reading(longest=config.max_tokens, batch_rows=(16, 64))
+    )

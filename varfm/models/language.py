@@ -19,6 +19,7 @@ from varfm.windows import Haplotype
 
 logger = logging.getLogger(__name__)
 
+_N = b"\x04"
 EMBEDDED_FLANK = 64
 """An embedding averages over the tokens within this many bases of the allele."""
 
@@ -40,8 +41,8 @@ class LanguageNetwork(nn.Module):
         masked: all tokens that touch the focus are hidden at once. Answer: the natural log probability of the partner
             allele's tokens there minus that of the reference's.
         each: every base of the focus is hidden in turn. Answer: the summed log probability of the own bases.
-        tokens: the tokens in which the own sequence differs from that with the partner allele are hidden in turn.
-            Answer: their summed log probability.
+        tokens: the tokens in which the own sequence differs from that with the partner allele are hidden in turn; N at
+            the ends is cut off. Answer: their summed log probability.
         causal: nothing is hidden. Answer: the summed log probability of all tokens from the focus on, each from those
             before it.
         embedding: nothing is hidden. Answer: the mean hidden state near the focus.
@@ -66,7 +67,7 @@ class LanguageNetwork(nn.Module):
 
     def rows(self, sequence: bytes, haplotype: Haplotype) -> list[Row]:
         """Cut the sequence into tokens and give one row per set of hidden tokens."""
-        tokens = self._encode(sequence)
+        tokens = self._encode(_read(haplotype, sequence))
         requests: dict[str, Callable[[Tokens, bytes, Haplotype], list[Request]]] = {
             "masked": self._masked,
             "each": self._each,
@@ -95,7 +96,7 @@ class LanguageNetwork(nn.Module):
         """Turn logits into log probabilities of what stands there, in float64."""
         if haplotype.reading == "embedding":
             return outputs[0]
-        tokens = self.tokenizer.encode(sequence)
+        tokens = self.tokenizer.encode(_read(haplotype, sequence))
         if haplotype.reading == "masked":
             return self._compared(haplotype, sequence, tokens, outputs[0])
         if haplotype.reading == "causal":
@@ -154,7 +155,7 @@ class LanguageNetwork(nn.Module):
             start, end = _focus(haplotype)
             touching = [tokens.touching(base, base + 1) for base in range(start, end)]
             return [int(block[len(block) // 2]) for block in touching]
-        other = self.tokenizer.encode(_with_partner(sequence, haplotype))
+        other = self.tokenizer.encode(_read(haplotype, _with_partner(sequence, haplotype)))
         n_before = _n_common(tokens.ids, other.ids)
         n_after = _n_common(tokens.ids[n_before:][::-1], other.ids[n_before:][::-1])
         return list(range(n_before, len(tokens.ids) - n_after))
@@ -165,6 +166,11 @@ class LanguageNetwork(nn.Module):
         found = _log_probability(logits, other.ids[hidden]) - _log_probability(logits, tokens.ids[hidden])
         value = found.mean() if self.block > 1 else found.sum()
         return torch.stack([value, value.new_tensor(float(len(hidden)))])
+
+
+def _read(haplotype: Haplotype, sequence: bytes) -> bytes:
+    # Byte-pair tokens are not made for padding, and need none: their windows may have any length.
+    return sequence.strip(_N) if haplotype.reading == "tokens" else sequence
 
 
 def _focus(haplotype: Haplotype) -> tuple[int, int]:
@@ -198,6 +204,8 @@ def _log_probability(logits: Tensor, ids: NDArray[np.int32]) -> Tensor:
 
 
 def _summed(outputs: Sequence[Tensor], ids: Sequence[NDArray[np.int32]]) -> Tensor:
+    if not outputs:  # one allele may be made of the tokens that both have in common
+        return torch.zeros(2, dtype=torch.float64)
     values = [_log_probability(logits, own) for logits, own in zip(outputs, ids, strict=True)]
     total = torch.cat(values)
     return torch.stack([total.sum(), total.new_tensor(float(len(total)))])

@@ -19,13 +19,28 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from varfm.checkpoints import Checkpoint
+from varfm.checkpoints import Checkpoint, LocalWeights
 from varfm.encoding.kmers import KmersInFrame, check_vocabulary
 from varfm.errors import ModelError
+from varfm.models import ModelOptions
 from varfm.models.layers import sigmoid
-from varfm.models.loading import State, refuse
+from varfm.models.loading import State, loaded, refuse
 from varfm.models.settings import Settings
+from varfm.models.zero_shot import OPTIONS, Reading, language_model, published_sizes
+from varfm.protocols import Model
 from varfm.readers import Tensors
+
+__all__ = [
+    "OPTIONS",
+    "NucleotideTransformer",
+    "NucleotideTransformerConfig",
+    "build",
+    "config_of",
+    "convert",
+    "network_of",
+    "tokenizer_of",
+    "unread",
+]
 
 _PAD = 1
 _MASK = 2
@@ -427,3 +442,17 @@ def _check_frequencies(tensors: Tensors, config: NucleotideTransformerConfig, pa
         key = _frequency_key(number)
         if key in tensors and not np.allclose(tensors[key], expected, rtol=_FREQUENCY_ERROR, atol=1e-6):
             raise refuse(path, f"{key} from 1 down to {expected[-1]:.3g}", [str(tensors[key][:2])])
+
+
+def build(checkpoint: Checkpoint, weights: LocalWeights, options: ModelOptions) -> Model:
+    """Load a published folder.
+
+    Raises:
+        ModelError: If it is not that of a Nucleotide Transformer.
+        OptionError: If an option's value is not known.
+    """
+    config = published_sizes(NucleotideTransformerConfig, weights)
+    network = loaded(lambda: network_of(config), weights, lambda tensors, path: convert(tensors, config, path))
+    tokenizer = tokenizer_of(config, weights.path.parent)
+    reading = Reading(longest=(config.max_tokens - 1) * tokenizer.k, step=tokenizer.k, batch_rows=(4, 16))
+    return language_model(checkpoint, weights, options, network, tokenizer, reading)

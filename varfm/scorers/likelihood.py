@@ -143,7 +143,7 @@ class LikelihoodScorer:
             return _Strand(_read(ref, site.left, "masked", self._focus(site.left, ref), strand), None)
         pair, variant = self._pair(site, strand)
         reading = "each" if self.method == "masked" else self.method
-        ref, alt = (_read(own, variant, reading, self._focus(variant, own), strand) for own in pair)
+        ref, alt = (_read(own, variant, reading, self._focus(variant, own, strand), strand) for own in pair)
         return _Strand(ref, alt)
 
     def _pair(self, site: Site, strand: Literal["+", "-"]) -> tuple[Pair, Variant]:
@@ -151,11 +151,13 @@ class LikelihoodScorer:
         if self.method == "causal" and strand == "-":  # the rule of the forward strand, on the reverse complement
             return right_fixed(site.right, self.length, self.index), site.right
         if self.method == "tokens":
-            window = Window(site.left.contig, site.left.start - self.index, site.left.start - self.index + self.length)
-            return Pair(Haplotype(window, None), Haplotype(window, site.left)), site.left
+            left, n_right = site.left, self.length - self.index - 1
+            # As many reference bases on either side whichever allele is called REF: the haplotypes differ in length.
+            window = Window(left.contig, left.start - self.index, left.end + n_right)
+            return Pair(Haplotype(window, None), Haplotype(window, left)), left
         return left_fixed(site.left, self.length, self.index), site.left
 
-    def _focus(self, variant: Variant, own: Haplotype) -> tuple[int, int]:
+    def _focus(self, variant: Variant, own: Haplotype, strand: Literal["+", "-"] = "+") -> tuple[int, int]:
         """Give the bases that are read, on the forward strand of the haplotype's sequence."""
         start = variant.start - own.window.start
         same_length = len(variant.ref) == len(variant.alt)
@@ -163,7 +165,9 @@ class LikelihoodScorer:
             longest = max(len(variant.ref), len(variant.alt))
             return start - FLANK, start + longest + FLANK
         n_own = len(variant.ref if own.variant is None else variant.alt)
-        # An allele without bases lies between two of them: the base after it is the first that differs.
+        if n_own == 0:
+            # It lies between two bases: the one after it, on the strand that is read, is the first that differs.
+            start -= strand == "-"
         return start, start + max(1, n_own)
 
     def _embedded(self, site: Site) -> list[Haplotype]:
