@@ -220,6 +220,16 @@ def test_a_causal_model_reads_both_strands_with_the_allele_at_one_place() -> Non
     assert found["N_TOKENS_REF"] == 5
 
 
+def test_a_causal_model_reads_as_many_bases_of_an_allele_that_is_empty() -> None:
+    scorer, network = LikelihoodScorer(20, 15, "causal"), bases(OwnToken, 20)
+    for ref, alt in (("", "TT"), (GENOME[27:29], "")):
+        left, right = normalise(Variant("c", 27, ref, alt), np.frombuffer(encode(GENOME), np.uint8))
+        starts = [h.focus[0] for h in scorer.haplotypes(Site(left, right)) if h.focus]
+        assert starts == [15, 15, 15, 15]
+        found = scored(scorer, network, Variant("c", 27, ref, alt))
+        assert found["N_TOKENS_REF"] == found["N_TOKENS_ALT"] == 5
+
+
 def repeats(text: str) -> int:
     return sum(a == b for a, b in pairwise(text))
 
