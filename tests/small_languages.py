@@ -7,6 +7,7 @@ import json
 from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -78,6 +79,8 @@ SMALL = {
         },
         96,
     ),
+    "dnagpt-0.1b-h": Small({"max_tokens": 40, "width": 12, "n_layers": 2, "n_heads": 3, "k": 3, "shortest": 3}, 96),
+    "dnagpt-0.1b-m": Small({"max_tokens": 40, "width": 12, "n_layers": 2, "n_heads": 3, "k": 3, "shortest": 1}, 96),
     "gena-lm-bert-base-t2t": Small(
         BERT_JSON | {
             "vocab_size": 20, "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3,
@@ -112,13 +115,19 @@ def _folder(name: str) -> Path:
     (folder / "config.json").write_text(json.dumps(small.config))
     for file, text in small.files.items():
         (folder / file).write_text(text)
-    kind = next(value for key, value in vars(module).items() if key.endswith("Config") and hasattr(value, "from_json"))
     torch.manual_seed(5)
-    state = module.network_of(kind.from_json(small.config, folder)).state_dict()
+    state = module.network_of(_sizes(module, small.config, folder)).state_dict()
     arrays = {key: _drawn(key, value) for key, value in state.items()}
     about = {"format": "varfm", "model": name, "config": "{}", "conversion": str(VERSION)}
     write_safetensors(folder / "model.safetensors", arrays, about)
     return folder
+
+
+def _sizes(module: ModuleType, config: dict[str, Any], folder: Path) -> Any:
+    kinds = [value for key, value in vars(module).items() if key.endswith("Config")]
+    published = [kind for kind in kinds if hasattr(kind, "from_json")]
+    # Where no config.json is published, it has the fields of our own sizes.
+    return published[0].from_json(config, folder) if published else kinds[0](**config)
 
 
 def _drawn(key: str, value: torch.Tensor) -> NDArray[Any]:

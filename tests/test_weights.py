@@ -6,6 +6,7 @@ import hashlib
 import logging
 import os
 import socket
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from varfm import weights
 from varfm.download import RemoteFile
 from varfm.errors import ModelError
+from varfm.models import catalog
 from varfm.weights import Checkpoint, LocalWeights
 
 CONTENT = b"weights"
@@ -255,3 +257,10 @@ def test_path_is_given_only_for_what_is_here(cache: Path) -> None:
 )
 def test_sizes_are_shown_in_powers_of_ten(n_bytes: int | None, shown: str) -> None:
     assert weights.readable_size(n_bytes) == shown
+
+
+def test_files_that_only_people_can_fetch_are_named_with_their_source(cache: Path) -> None:
+    checkpoint = catalog.get("dnagpt-0.1b-h")
+    for fetch in (weights.download, partial(weights.locate, allow_download=True)):
+        with pytest.raises(ModelError, match=r"give no address .* Get dna_gpt0.1b_h.pth as https://github.com/.* says"):
+            fetch(checkpoint)

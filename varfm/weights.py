@@ -142,6 +142,8 @@ def download(
         DiskError: If the cache cannot be written.
     """
     announce(checkpoint.licence_line)
+    if _is_handed_out(checkpoint):
+        raise _not_here(checkpoint, "are not on this machine")
     if files is None:
         files = [*([] if _has_right_conversion(checkpoint) else checkpoint.sources), *checkpoint.auxiliaries]
     folder = cache_folder(checkpoint)
@@ -221,9 +223,19 @@ def _not_here(checkpoint: Checkpoint, why: str) -> ModelError:
         return ModelError(f"The weights of {checkpoint.name} {why}: reinstall varfm, they are part of the package.")
     stamp = "" if checkpoint.commercial else ", not for commercial use"
     about = f"{checkpoint.readable_size}, licence {checkpoint.licence}{stamp}"
+    if _is_handed_out(checkpoint):
+        return ModelError(
+            f"The weights of {checkpoint.name} ({about}) {why}, and their authors give no address that a program could "
+            f"use. Get {checkpoint.files[0].name} as {checkpoint.source} says, and give it with --weights."
+        )
     return ModelError(
         f"The weights of {checkpoint.name} ({about}) {why}. Fetch them with: varfm models download {checkpoint.name}"
     )
+
+
+def _is_handed_out(checkpoint: Checkpoint) -> bool:
+    """Say whether people, not programs, get a file from its authors."""
+    return any(not file.urls for file in checkpoint.files)
 
 
 def _fetch_or_explain(

@@ -226,6 +226,30 @@ def _dnabert(k: int, parameters: int) -> Checkpoint:
     )
 
 
+def _dnagpt(variant: str, parameters: int) -> Checkpoint:
+    """Describe a DNAGPT; its files are fetched by hand from the address in the authors' README."""
+    return Checkpoint(
+        name=f"dnagpt-{variant.replace('_', '-')}",
+        module="dnagpt",
+        variant=variant,
+        files=(RemoteFile(f"dna_gpt{variant}.pth", (), None, None),),
+        about_bytes=4 * parameters,
+        licence="PolyForm-Noncommercial-1.0.0 (of the code)",
+        commercial=False,
+        paper="Zhang et al., bioRxiv (2023), doi:10.1101/2023.07.11.548628",
+        source="https://github.com/TencentAILabHealthcare/DNAGPT",
+        assembly="",
+        window=3060,
+        index=1530,
+        reads="6-mers from left to right",
+        scores="LL difference of the window",
+        strands=_BOTH,
+        likelihood="causal",
+        verified="the authors' class and tokenizer; same random weights, 8e-7",
+        parameters=parameters,
+    )
+
+
 def _tokenizer(folder: str, sha256: str, size: int) -> RemoteFile:
     return RemoteFile("tokenizer.json", (f"{folder}/tokenizer.json",), sha256, size, role="data")
 
@@ -292,6 +316,9 @@ LANGUAGE_CHECKPOINTS = (
             "4bcbb5df87ce19bf281acf5081d1ca7071bbe0c71f91429c8e7cd646105a5d09",
         ),
     ),
+    _dnagpt("0.1b_h", 113_925_120),
+    _dnagpt("0.1b_m", 117_170_688),
+    _dnagpt("3b_m", 3_113_922_560),
     _hyenadna("tiny-1k-seqlen", 438_144, 450_712, window=1000),
     _hyenadna("tiny-1k-seqlen-d256", 1_645_184, 1_658_008, window=1000),
     _hyenadna("tiny-16k-seqlen-d128", 438_144, 635_032),
