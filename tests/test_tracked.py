@@ -13,6 +13,8 @@ from toys import MatrixNet, PointNet
 from varfm.checkpoints import LocalWeights
 from varfm.errors import ModelError, OptionError
 from varfm.models import CHOICES, ModelOptions, catalog, load
+from varfm.models.deepsea import DeepSeaConfig
+from varfm.models.loading import sizes
 from varfm.models.tracked import Bins, Layout, track_model
 from varfm.protocols import Model
 from varfm.scorers.matrix import MatrixScorer
@@ -140,3 +142,20 @@ def test_a_table_of_another_network_is_refused(tmp_path: Path) -> None:
     weights = LocalWeights(tmp_path / "w.cpu", "", True, MappingProxyType({checkpoint.tracks_file: table}))
     with pytest.raises(ModelError, match="has 1 tracks, expected 3"):
         track_model(checkpoint, weights, ModelOptions(), PointNet(1000), POINT)
+
+
+def test_sizes_come_from_the_users_file_but_not_from_that_of_a_model_hub(tmp_path: Path) -> None:
+    config = tmp_path / "config.json"
+    weights = LocalWeights(tmp_path / "w.h5", "", False, MappingProxyType({}), config)
+    config.write_text('{"n_tracks": 3, "channels": [1, 2, 3]}')
+    assert sizes(DeepSeaConfig(), weights, ModelOptions()) == DeepSeaConfig(n_tracks=3, channels=(1, 2, 3))
+    config.write_text('{"model_type": "deepsea", "dim": 7}')
+    assert sizes(DeepSeaConfig(), weights, ModelOptions()) == DeepSeaConfig()
+    for text, message in (('{"dim": 7}', "found dim"), ('{"n_tracks": "3"}', "n_tracks is"), ("[1]", "no object")):
+        config.write_text(text)
+        with pytest.raises(ModelError, match=message):
+            sizes(DeepSeaConfig(), weights, ModelOptions())
+    other = tmp_path / "other.json"
+    other.write_text('{"n_tracks": 3, "model_type": "deepsea"}')
+    with pytest.raises(ModelError, match="found model_type"):
+        sizes(DeepSeaConfig(), weights, ModelOptions(model_config=other))

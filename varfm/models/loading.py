@@ -24,6 +24,7 @@ from varfm.weights import Checkpoint, LocalWeights
 
 Net = TypeVar("Net", bound=nn.Module)
 Config = TypeVar("Config")
+_OF_THE_HUB = {"model_type", "architectures", "transformers_version"}
 State = dict[str, NDArray[np.generic]]
 """Values by parameter name."""
 
@@ -96,6 +97,8 @@ def sizes(published: Config, weights: LocalWeights, options: ModelOptions) -> Co
     except (OSError, ValueError) as error:
         raise ModelError(f"{path}: cannot be read as JSON ({error}). Give the sizes of the network.") from error
     known = {field.name: getattr(published, field.name) for field in fields(published)}  # type: ignore[arg-type]
+    if path == weights.config and isinstance(found, dict) and _OF_THE_HUB & found.keys():
+        return published  # a copy of a model hub's folder; its tensors have to fit all the same
     if not isinstance(found, dict) or found.keys() - known.keys():
         wrong = ", ".join(sorted(found.keys() - known.keys())) if isinstance(found, dict) else "no object"
         raise ModelError(f"{path}: expected a JSON object with any of {', '.join(known)}; found {wrong}.")
