@@ -262,7 +262,7 @@ def test_header_names_version_options_model_formulas_and_fields() -> None:
 
 
 def test_header_escapes_quotes_and_never_breaks_a_line() -> None:
-    field = Field("CTCF", "Float", 'a "b" \\ c\nd')
+    field = Field("CTCF", "Float", 'a "b" \\ c\n\x1b\x9b\u202ed')
     model = replace(MINI, scorer=ToyScorer(MINI.scorer.columns, (field,)))
     assert header_lines([model], "1", [])[-1].endswith(b'Description="a \\"b\\" \\\\ c d">')
 

@@ -110,7 +110,7 @@ def test_tracks_stand_in_info_where_they_are_few(tmp_path: Path, caplog: pytest.
         ({"shifts": (0, 0)}, "--shifts 0,0"),
         ({"shifts": (1001,)}, "--shifts 1001"),
         ({"tracks": ("liver",)}, "varfm tracks basenji2"),
-        ({"on_genes": True, "indel_mode": "anchor"}, "--indel-mode does not apply to basenji2"),
+        ({"on_genes": True, "indel_mode": "anchor"}, "--indel-mode does not apply to basenji2 with --genes"),
         ({"on_genes": True, "shifts": (1,)}, "--shifts does not apply"),
     ],
 )
@@ -151,7 +151,11 @@ def test_sizes_come_from_the_users_file_but_not_from_that_of_a_model_hub(tmp_pat
     assert sizes(DeepSeaConfig(), weights, ModelOptions()) == DeepSeaConfig(n_tracks=3, channels=(1, 2, 3))
     config.write_text('{"model_type": "deepsea", "dim": 7}')
     assert sizes(DeepSeaConfig(), weights, ModelOptions()) == DeepSeaConfig()
-    for text, message in (('{"dim": 7}', "found dim"), ('{"n_tracks": "3"}', "n_tracks is"), ("[1]", "no object")):
+    huge = '{"length": 999999999999999999999}'
+    for text, message in (
+        ('{"dim": 7}', "found dim"), ('{"n_tracks": "3"}', "n_tracks is"), ("[1]", "no object"),
+        (huge, "length is 9999"),
+    ):  # fmt: skip
         config.write_text(text)
         with pytest.raises(ModelError, match=message):
             sizes(DeepSeaConfig(), weights, ModelOptions())

@@ -222,7 +222,7 @@ def test_tracks_are_chosen_by_index_name_or_pattern(asked: list[str], indices: t
     assert choose("enformer", TRACKS, asked) == indices
 
 
-@pytest.mark.parametrize("asked", ["brain", "4", "["])
+@pytest.mark.parametrize("asked", ["brain", "4", "[", "", " "])
 def test_choice_that_fits_nothing_is_an_error_that_says_what_to_do(asked: str) -> None:
     with pytest.raises(OptionError, match=r"^--tracks .*(varfm tracks enformer|regular expression)"):
         choose("enformer", TRACKS, [asked])
@@ -309,6 +309,11 @@ def test_command_serves_models_that_bring_their_names() -> None:
 def test_command_says_which_small_file_is_missing() -> None:
     with pytest.raises(ModelError, match=r"enformer needs targets_human\.txt .*models download enformer --tables$"):
         call("enformer", "--offline")
+
+
+def test_command_says_that_there_are_no_such_weights_before_any_table_is_fetched(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"nosuch: there is no such file"):
+        call("enformer", "--weights", str(tmp_path / "nosuch"))
 
 
 def test_command_refuses_patterns_that_are_none_or_fit_nothing() -> None:

@@ -65,6 +65,8 @@ def load_tracks(
     beside = table_beside(checkpoint, override) if override else None
     if beside is not None:
         return read_tracks(beside, checkpoint.tracks_format)
+    if override is not None and not override.exists():
+        raise ModelError(f"{override}: there is no such file. --weights wants a local copy of {checkpoint.name}.")
     [file] = [file for file in checkpoint.files if file.name == checkpoint.tracks_file]
     fetch_small(checkpoint, [file], offline=offline, beside=override, transport=transport)
     path = cache_folder(checkpoint) / file.name
@@ -128,6 +130,8 @@ def matching(name: str, tracks: Sequence[Track], text: str) -> list[int]:
     Raises:
         OptionError: If it is none, or is found nowhere.
     """
+    if not text.strip():
+        raise OptionError("--tracks is empty: give an index, a name or a regular expression.")
     try:
         pattern = re.compile(text, re.IGNORECASE)
     except re.error as error:

@@ -77,6 +77,16 @@ def test_published_network_has_the_shapes_of_the_paper(name: str, shape: tuple[i
         assert Sei(SeiConfig()).state_dict()[name].shape == shape
 
 
+@pytest.mark.parametrize("wrong", [{"n_splines": 3}, {"n_splines": 0}, {"length": 0}, {"width": 4}, {"pool": 0}])
+def test_sizes_that_do_not_go_together_are_refused(wrong: dict[str, int]) -> None:
+    with pytest.raises(ModelError, match="sizes of a Sei do not go together"):
+        Sei(replace(SMALL, **wrong))
+
+
+def test_licence_that_forbids_commercial_use_is_stamped_in_the_header(folder: Path) -> None:
+    assert loaded(folder).origin.licence.endswith("academic and research use (not for commercial use)")
+
+
 def test_catalogue_and_published_sizes_agree() -> None:
     checkpoint = catalog.get("sei")
     assert (checkpoint.window, checkpoint.n_outputs, checkpoint.parameters) == (4096, 21907, 889_979_983)

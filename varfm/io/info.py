@@ -30,7 +30,8 @@ STATUS_WORDS = tuple(status.name.encode() for status in Status)
 
 _MISSING = b"."
 _UNSAFE = re.compile(r"[^A-Za-z0-9._+-]")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
+# What a terminal obeys: C0, C1, and the marks that change the direction of text.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]+")
 _N_NAMED_COLUMNS = 8
 # For each status number, its place among the best of several models: OK, PADDED, then the order of reasons.
 _RANK = np.array([s + 2 if s < Status.PADDED else Status.OK - s for s in Status], np.uint8)

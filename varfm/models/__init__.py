@@ -126,7 +126,7 @@ def without_options(name: str, **given: object) -> None:
     for option, value in given.items():
         if value is not None and value != ():
             raise OptionError(
-                f"--{option.replace('_', '-')} does not apply to {name}; leave it out, or run {name} alone."
+                f"--{option.replace('_', '-')} does not apply to {name}; leave it out, or run {name} without it."
             )
 
 
@@ -160,6 +160,8 @@ def choose_tracks(name: str, known: Sequence[str], asked: Sequence[str]) -> tupl
         if text in known:
             chosen.add(known.index(text))
             continue
+        if not text.strip():
+            raise OptionError("--tracks is empty: give an index, a name or a regular expression.")
         try:
             matches = {index for index, track in enumerate(known) if re.search(text, track, re.IGNORECASE)}
         except re.error as error:

@@ -25,6 +25,9 @@ from varfm.weights import Checkpoint, LocalWeights
 Net = TypeVar("Net", bound=nn.Module)
 Config = TypeVar("Config")
 _OF_THE_HUB = {"model_type", "architectures", "transformers_version"}
+_MAX_SIZE = 10_000_000
+"""No network is larger in any way; what is far beyond it, PyTorch cannot even count."""
+
 State = dict[str, NDArray[np.generic]]
 """Values by parameter name."""
 
@@ -112,7 +115,7 @@ def sizes(published: Config, weights: LocalWeights, options: ModelOptions) -> Co
 def _is_like(value: object, example: object) -> bool:
     if isinstance(example, tuple):
         return isinstance(value, tuple) and bool(value) and all(_is_like(item, example[0]) for item in value)
-    return type(value) is type(example) and (not isinstance(value, int) or value >= 0)
+    return type(value) is type(example) and (not isinstance(value, int) or 0 <= value <= _MAX_SIZE)
 
 
 def described(config: object) -> dict[str, Any]:
@@ -171,5 +174,6 @@ def refuse(path: Path, expected: str, found: Sequence[str]) -> ModelError:
 
 
 def origin(checkpoint: Checkpoint, weights: LocalWeights, details: tuple[tuple[str, str], ...]) -> Origin:
-    """Collect what the header says of a model."""
-    return Origin(weights.sha256, weights.published, checkpoint.licence, details)
+    """Collect what the header says of a model; a licence that forbids commercial use is stamped so."""
+    stamp = "" if checkpoint.commercial else " (not for commercial use)"
+    return Origin(weights.sha256, weights.published, checkpoint.licence + stamp, details)

@@ -85,12 +85,16 @@ class Sei(nn.Module):
 
     Args:
         config: Sizes.
+
+    Raises:
+        ModelError: If they do not go together.
     """
 
     basis: Tensor
 
     def __init__(self, config: SeiConfig) -> None:
         super().__init__()
+        _check(config)
         self.length, self.pool = config.length, config.pool
         stages = list(zip((4, *config.channels), config.channels, strict=False))
         last = config.channels[-1]
@@ -134,6 +138,17 @@ class Sei(nn.Module):
     def reduce(self, haplotype: Haplotype, sequence: bytes, outputs: Sequence[Tensor]) -> Tensor:
         """A profile belongs to the middle of the window and has no orientation to turn back."""
         return outputs[0]
+
+
+def _check(config: SeiConfig) -> None:
+    numbers = (config.n_tracks, *config.channels, config.width, config.pool, config.dilated_width, *config.dilations)
+    if min(numbers) < 1 or config.width % 2 == 0 or config.dilated_width % 2 == 0:
+        raise ModelError("The sizes of a Sei do not go together: none may be 0, and widths are odd. Correct them.")
+    if config.n_splines <= _DEGREE or config.n_positions < 2:
+        raise ModelError(
+            f"The sizes of a Sei do not go together: {config.n_splines} splines over {config.n_positions} positions; "
+            f"more than {_DEGREE} over at least 2 are wanted. Correct the file of sizes."
+        )
 
 
 def _conv(n_in: int, n_out: int, width: int, dilation: int = 1) -> nn.Conv1d:

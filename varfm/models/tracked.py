@@ -70,7 +70,9 @@ def track_model(
     """
     name = checkpoint.name
     if layout.bins is not None and options.on_genes:
-        without_options(name, indel_mode=options.indel_mode, shifts=options.shifts, strands=options.strands)
+        without_options(
+            f"{name} with --genes", indel_mode=options.indel_mode, shifts=options.shifts, strands=options.strands
+        )
     offered = {measure.name: measure for measure in (*MEASURES[name], *layout.measures)}
     measures = choose_measures(name, tuple(offered.values()), options.scores or layout.default)
     tracks = _table(checkpoint, weights, layout.n_tracks)
