@@ -11,8 +11,8 @@ HEAD = """# The models
 
 Windows and indices are in bases; the index, from 0, is where the first changed base stands (for models of genes, the
 TSS). *Verified* says how agreement with the authors' network was shown; the tests of `tests/parity` hold it, and the
-scripts beside them say what was run. *Memory* is the peak of a whole run on a CPU. `varfm models info MODEL` says all
-this, and where the files come from.
+scripts beside them say what was run. *Memory* is the peak of a whole run on a CPU (`benchmarks/full_size.py`). `varfm
+models info MODEL` says all this, and where the files come from.
 """
 
 
