@@ -145,7 +145,7 @@ def _enformer(species: Literal["human", "mouse"]) -> Checkpoint:
         strands="both, answers averaged",
         parameters=251_221_292,
         n_outputs=_N_TRACKS[species],
-        memory="4.0 GB" if species == "human" else "",
+        memory="4.2 GB" if species == "human" else "",
         verified="the authors' Sonnet code at full length; same random weights, 8e-6",
         tracks_file=_CROSS2020_TABLES[species].name,
         tracks_format="basenji",
