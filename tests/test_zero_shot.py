@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from toys import one, run_toy
+from toys import one, run_toy, vcf_text, write_fasta
 
+from varfm.cli.main import run as varfm
 from varfm.errors import ModelError, OptionError
 from varfm.models import ModelOptions, describe, load
 from varfm.models.gpn import GpnConfig, network_of
@@ -78,8 +79,9 @@ def test_distances_are_computed_where_they_are_asked_for(folder: Path) -> None:
     assert names(model)[-2:] == ["L2", "COSINE"]
     found = one(run_toy(model, BASES, [("c", 301, BASES[300], "ACGT"[BASES[300] == "A"])]))
     assert found.scores[-2] > 0
-    with pytest.raises(OptionError, match="--scores SAD: gpn-brassicales has its likelihood score"):
-        gpn(folder, scores=("SAD",))
+    for name in ("SAD", "PLL"):
+        with pytest.raises(OptionError, match=f"--scores {name}: gpn-brassicales has its likelihood score"):
+            gpn(folder, scores=(name,))
 
 
 def test_header_and_words_say_how_it_scores(folder: Path) -> None:
@@ -96,3 +98,17 @@ def test_a_folder_of_another_network_is_refused(folder: Path) -> None:
     (folder / "config.json").write_text("[")
     with pytest.raises(ModelError, match="cannot be read as JSON"):
         gpn(folder)
+
+
+def test_the_summary_tells_of_tokens_that_the_model_does_not_know(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VARFM_CACHE", str(tmp_path / "cache"))
+    fasta = write_fasta(tmp_path, {"c": BASES})
+    for name, pos in (("edge", 20), ("inside", 301)):
+        vcf = tmp_path / f"{name}.vcf"
+        vcf.write_text(vcf_text([("c", pos, BASES[pos - 1], "ACGT"[BASES[pos - 1] == "A"])]))
+        arguments = ["score", str(vcf), "-f", str(fasta), "-m", "gpn-brassicales", "--weights", str(folder)]
+        assert varfm([*arguments, "--window", "64", "-o", str(tmp_path / f"{name}.tsv")]) == 0
+        said = capsys.readouterr().err
+        assert ("gpn-brassicales: 26 of 128 tokens are unknown to it, such as N" in said) == (name == "edge")

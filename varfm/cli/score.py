@@ -340,6 +340,10 @@ def _notes(session: Session) -> list[str]:
         f"length conflict: {printable(c.name)} has {c.stated:,} bases in the VCF, {c.length:,} in the FASTA"
         for c in session.contigs.length_conflicts
     ]
+    for engine in session.engines:
+        n_unknown, n_tokens = (getattr(engine.model.network, name, 0) for name in ("n_unknown", "n_tokens"))
+        if n_unknown:
+            notes.append(f"{engine.model.name}: {n_unknown:,} of {n_tokens:,} tokens are unknown to it, such as N")
     aliases = session.contigs.describe()
     return [*notes[:3], *([aliases] if aliases else [])]
 

@@ -107,11 +107,9 @@ def describe(name: str) -> tuple[Column, ...]:
     checkpoint = catalog.get(name)
     name = checkpoint.name
     if checkpoint.likelihood:
-        from varfm.scorers.likelihood import LikelihoodScorer
+        from varfm.scorers.likelihood import scorer_of
 
-        takes_indels = checkpoint.likelihood != "frames"
-        method = "masked" if checkpoint.likelihood == "frames" else checkpoint.likelihood
-        return LikelihoodScorer(checkpoint.window, checkpoint.index, method, takes_indels, embeds=True).columns
+        return scorer_of(checkpoint.likelihood, checkpoint.window, checkpoint.index, embeds=True).columns
     if name in MEASURES:
         return tuple(Column(m.name, m.description, m.unit, m.formula, m.signed) for m in MEASURES[name])
     return COLUMNS[name]

@@ -87,4 +87,4 @@ MEASURES: dict[str, tuple[Measure, ...]] = {
     "enformer": BINNED_MEASURES,
     "enformer-mouse": BINNED_MEASURES,
 }
-"""Catalogue name -> the scores that each of the model's many tracks can have, the headline's first choice first."""
+"""Catalogue name -> the scores that each of the model's many tracks can have, in the order of the table."""

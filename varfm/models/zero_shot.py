@@ -17,7 +17,7 @@ from varfm.models import ModelOptions
 from varfm.models.language import LanguageNetwork
 from varfm.models.loading import origin
 from varfm.protocols import Model
-from varfm.scorers.likelihood import LikelihoodScorer
+from varfm.scorers.likelihood import scorer_of
 
 OPTIONS = frozenset({"scores", "strands", "window"})
 """Options that language models take."""
@@ -89,14 +89,8 @@ def language_model(
     """
     length = _window(checkpoint, options, reading)
     strands = "forward" if reading.equivariant else options.strands or "both"
-    scorer = LikelihoodScorer(
-        length=length,
-        index=checkpoint.index * length // checkpoint.window,
-        method="masked" if checkpoint.likelihood == "frames" else checkpoint.likelihood or "masked",
-        takes_indels=checkpoint.likelihood != "frames",
-        strands=strands,
-        embeds=_embeds(checkpoint, options),
-    )
+    index = checkpoint.index * length // checkpoint.window
+    scorer = scorer_of(checkpoint.likelihood, length, index, strands, _embeds(checkpoint, options))
     details = (
         ("window", str(length)),
         ("index", str(scorer.index)),
@@ -120,9 +114,8 @@ def _window(checkpoint: Checkpoint, options: ModelOptions, reading: Reading) -> 
 
 def _embeds(checkpoint: Checkpoint, options: ModelOptions) -> bool:
     asked = {text.upper() for text in options.scores}
-    known = {column.name for column in LikelihoodScorer(4, 2, "masked", embeds=True).columns}
-    known |= {"PLL", "LL"}
-    unknown = asked - known
+    every = scorer_of(checkpoint.likelihood, checkpoint.window, checkpoint.index, embeds=True)
+    unknown = asked - {column.name for column in every.columns}
     if unknown:
         raise OptionError(
             f"--scores {', '.join(sorted(unknown))}: {checkpoint.name} has its likelihood score and, beside it, "

@@ -219,6 +219,12 @@ class LikelihoodScorer:
         return tuple(float(scores[index]) for index in self.plain_fields)
 
 
+def scorer_of(kind: str, length: int, index: int, strands: Strands = "both", embeds: bool = False) -> LikelihoodScorer:
+    """Make the scorer of a checkpoint's `likelihood`: a method, or `frames`, which is `masked` without indels."""
+    methods: dict[str, Method] = {"masked": "masked", "frames": "masked", "tokens": "tokens", "causal": "causal"}
+    return LikelihoodScorer(length, index, methods[kind], kind != "frames", strands, embeds)
+
+
 def _read(
     own: Haplotype, variant: Variant, reading: str, focus: tuple[int, int], strand: Literal["+", "-"]
 ) -> Haplotype:
