@@ -58,13 +58,36 @@ def test_chosen_tracks_are_the_same_columns_of_the_full_run_and_leave_the_headli
     assert chosen.headline(part.numpy(), None) == (1.0, 0, 2.0, 2, -1.0, -1.0)
 
 
-def test_only_the_bins_that_count_are_summed_and_from_the_other_end_where_mirrored() -> None:
+def test_only_the_bins_that_count_are_summed() -> None:
     first = scorer(bins=(0,), measures=(SAD,), headline_measure=SAD)
     assert first.score(SITE, [REF, ALT]).tolist()[:3] == [2.0, -1.0, 0.0]
-    compensated = replace(first, placement=Centred(12, 5, "forward", "compensate"))
+
+
+def test_each_half_of_the_bins_comes_from_the_pair_that_leaves_it_in_place() -> None:
+    placed = Centred(12, 5, "forward", "compensate")
+    compensated = scorer(1, placement=placed, measures=(SAD, D1), groups=(Group("MAX", (0,)),), headline_measure=SAD)
+    left_ref, left_alt = bins((1.0,), (2.0,), (3.0,), (4.0,)), bins((1.5,), (2.0,), (90.0,), (91.0,))
+    right_ref, right_alt = bins((5.0,), (6.0,), (7.0,), (8.0,)), bins((92.0,), (93.0,), (6.0,), (8.25,))
     site = Site(DELETION, DELETION)
-    # The second pair is placed from the right, so its first bin is the last one of the answer.
-    assert compensated.score(site, [REF, ALT, REF, ALT]).tolist()[:3] == [1.0, -0.5, 1.5]
+    # Left: +0.5, 0. Right: -1, +0.25. The flanks that moved, 90 to 93, do not count.
+    values = compensated.score(site, [left_ref, left_alt, right_ref, right_alt])
+    assert values.tolist()[:2] == [-0.25, 1.75]
+    swapped = compensated.score(site, [left_alt, left_ref, right_alt, right_ref])
+    assert swapped.tolist()[:2] == [0.25, 1.75]
+
+
+def test_a_middle_bin_is_the_mean_of_both_pairs() -> None:
+    placed = Centred(12, 5, "forward", "compensate")
+    odd = scorer(1, placement=placed, measures=(SAD,), groups=(Group("MAX", (0,)),), headline_measure=SAD, bins=(1,))
+    zeros, left, right = (bins(*[(value,)] * 3) for value in (0.0, 1.0, 4.0))
+    assert odd.score(Site(DELETION, DELETION), [zeros, left, zeros, right])[0].item() == 2.5
+
+
+def test_of_a_compensated_indel_chosen_bins_are_counted_from_either_end() -> None:
+    placed = Centred(12, 5, "forward", "compensate")
+    first = scorer(1, placement=placed, measures=(SAD,), groups=(Group("MAX", (0,)),), headline_measure=SAD, bins=(0,))
+    zeros, left, right = bins(*[(0.0,)] * 4), bins((1.0,), *[(9.0,)] * 3), bins(*[(9.0,)] * 3, (3.0,))
+    assert first.score(Site(DELETION, DELETION), [zeros, left, zeros, right])[0].item() == 2.0
 
 
 def test_shifts_and_strands_are_averaged_before_alleles_are_compared() -> None:

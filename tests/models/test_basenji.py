@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from basenji_files import bundle_shapes
 from numpy.typing import NDArray
 from torch import nn
 from writers import write_tf_bundle
@@ -40,20 +41,11 @@ SMALL: dict[str, Any] = {
 
 def variables(config: BasenjiConfig, spelling: str = "conv1d") -> Arrays:
     """Give a checkpoint in which norms change nothing and every weight but those of the first kernel is 1."""
-    state: Arrays = {}
-    n_in = 4
-    for number, n_out in enumerate(config.channels):
-        shape = (config.widths[number], n_in, n_out)
-        kernel = np.ones(shape, np.float32) if number else np.broadcast_to(FIRST[:, None], shape).copy()
-        state[f"cnn{number}/conv1d/kernel"] = kernel
-        norm = {"gamma": 1, "beta": 0, "moving_mean": 0, "moving_variance": 1 - 1e-3}
-        for name, value in norm.items():
-            state[f"cnn{number}/batch_normalization/{name}"] = np.full(n_out, value, np.float32)
-        n_in = n_in + n_out if config.dense[number] else n_out
-    shape = (n_in, config.n_tracks) if spelling == "dense" else (1, n_in, config.n_tracks)
-    state[f"final/{spelling}/kernel"] = np.ones(shape, np.float32)
-    state[f"final/{spelling}/bias"] = np.zeros(config.n_tracks, np.float32)
-    return state
+    values = {"kernel": 1, "bias": 0, "gamma": 1, "beta": 0, "moving_mean": 0, "moving_variance": 1 - 1e-3}
+    shapes = bundle_shapes(config, spelling)
+    state = {key: np.full(shape, values[key.rpartition("/")[2]], np.float32) for key, shape in shapes.items()}
+    first = "cnn0/conv1d/kernel"
+    return state | {first: np.broadcast_to(FIRST[:, None], shapes[first]).copy()}
 
 
 def network(state: Arrays, config: BasenjiConfig) -> Basenji:

@@ -7,10 +7,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import pytest
 import torch
+from basenji_files import NORM_VARIABLES, keras_shapes, write_keras
 from numpy.typing import NDArray
 
 from varfm.errors import ModelError
@@ -31,25 +31,17 @@ SMALL = Basenji2Config(
 )  # fmt: skip
 
 
-def layers(config: Basenji2Config, seed: int = 1) -> list[tuple[str, Arrays]]:
-    """Give Keras layers with random weights, in the network's order."""
+def weights(config: Basenji2Config, seed: int = 1) -> Arrays:
+    """Draw weights by `layer/variable`, in the network's order."""
     draw = np.random.default_rng(seed)
-    found: list[tuple[str, Arrays]] = []
-    for number, (width, n_in, n_out) in enumerate(config.convolutions):
-        suffix = f"_{number}" if number else ""
-        found.append((f"conv1d{suffix}", {"kernel": draw.normal(size=(width, n_in, n_out))}))
-        norm = {name: draw.uniform(0.5, 1.5, n_out) for name in ("gamma", "beta", "moving_mean", "moving_variance")}
-        found.append((f"batch_normalization{suffix}", norm))
-    kernel = draw.normal(size=(config.head_channels, config.n_tracks))
-    return [*found, ("dense", {"kernel": kernel, "bias": draw.normal(size=config.n_tracks)})]
+    shapes = keras_shapes(config)
+    return {
+        k: draw.uniform(0.5, 1.5, n) if k.endswith(NORM_VARIABLES) else draw.normal(size=n) for k, n in shapes.items()
+    }
 
 
 def tensors(config: Basenji2Config = SMALL, facts: dict[str, str] | None = None) -> Tensors:
-    arrays = {
-        f"{layer}/{layer}/{name}:0": values.astype(np.float32)
-        for layer, variables in layers(config)
-        for name, values in variables.items()
-    }
+    arrays = {f"{key.split('/')[0]}/{key}:0": values.astype(np.float32) for key, values in weights(config).items()}
     return Tensors(Path("model.h5"), arrays, facts)
 
 
@@ -242,22 +234,11 @@ def test_a_row_is_answered_alike_wherever_it_stands_in_a_batch(config: Basenji2C
         torch.set_num_threads(n_threads)
 
 
-def write_keras(path: Path, config: Basenji2Config, facts: dict[str, str]) -> None:
-    """Write random weights as Keras does."""
-    with h5py.File(path, "w") as file:
-        file.attrs.update(facts)
-        root = file.create_group("model_weights")
-        root.attrs["layer_names"] = ["sequence", *(layer for layer, _ in layers(config))]
-        root.create_group("sequence")
-        for layer, variables in layers(config):
-            for name, values in variables.items():
-                root[f"{layer}/{layer}/{name}:0"] = values.astype(np.float32)
-
-
 def loaded(folder: Path, name: str, **options: Any) -> Model:
     """Load a small network as a user does."""
     species = "mouse" if name.endswith("mouse") else "human"
-    write_keras(folder / f"model_{species}.h5", SMALL, {"model_config": described("TFOpLambda", function="nn.gelu")})
+    facts = {"model_config": described("TFOpLambda", function="nn.gelu")}
+    write_keras(folder / f"model_{species}.h5", weights(SMALL), facts)
     first = 5313 if species == "mouse" else 0
     rows = [f"{first + number}\tENC{number}\t{assay}:cell\n" for number, assay in enumerate(("DNASE", "CAGE", "CAGE"))]
     (folder / f"targets_{species}.txt").write_text("index\tidentifier\tdescription\n" + "".join(rows))
@@ -287,7 +268,7 @@ def test_the_model_scores_sad_and_sar_on_both_strands_and_compensates_indels(nam
 
 
 def test_layers_are_read_in_the_order_that_the_file_lists(tmp_path: Path) -> None:
-    write_keras(tmp_path / "model.h5", SMALL, {})
+    write_keras(tmp_path / "model.h5", weights(SMALL), {})
     found = read_tensors(tmp_path / "model.h5")
     expected = convert(tensors(), SMALL, Path("model.h5"))
     assert str(found.facts["layer_names"]).split("\n")[:3] == ["sequence", "conv1d", "batch_normalization"]

@@ -135,8 +135,8 @@ def _option(panel: str, *names: str, **settings: Any) -> Callable[[Command], Com
     "--indel-mode",
     type=click.Choice(["anchor", "compensate"]),
     help=(
-        "Windows for alleles of unequal length: anchor keeps the left flank in place, compensate averages "
-        "left and right. Default: the model's own rule."
+        "Windows for alleles of unequal length: anchor keeps the left flank in place; compensate reads each flank "
+        "where it is kept in place. Default: the model's own rule."
     ),
 )
 @_option(

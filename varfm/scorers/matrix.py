@@ -129,6 +129,8 @@ class MatrixScorer:
         import torch
 
         comparisons = self.placement.comparisons(site, answers)
+        if self.bins is None and answers[0].dim() == 2:
+            comparisons = comparisons[:1]  # from whichever end bins are counted, they are all the bins
         found: dict[str, Tensor] = {}
         for measure in self._compared:
             found[measure.name] = torch.zeros(answers[0].shape[-1], dtype=torch.float64, device=answers[0].device)

@@ -43,6 +43,34 @@ class Comparison(NamedTuple):
     mirrored: bool
 
 
+def spliced(left: Comparison, right: Comparison) -> list[Comparison]:
+    """Put the left half of the bins of a left-fixed pair and the right half of those of a right-fixed pair together.
+
+    An indel moves one flank of a window against the bins, and that alone changes the answer there. Each half is taken
+    from the pair that leaves it in place, so what is left of the difference is the allele's.
+
+    Args:
+        left: Answers (n_bins, n_tracks) of the left-fixed pair.
+        right: Those of the right-fixed pair, as many and in the same order. A middle bin is the mean of both.
+
+    Returns:
+        The answers of both alleles twice: with bins counted from the left, and from the right.
+    """
+    ref, alt = _spliced(left.ref, right.ref), _spliced(left.alt, right.alt)
+    return [Comparison(ref, alt, mirrored) for mirrored in (False, True)]
+
+
+def _spliced(left: Sequence[Tensor], right: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    import torch
+
+    half, odd = divmod(len(left[0]), 2)
+    found = []
+    for a, b in zip(left, right, strict=True):
+        middle = (a[half : half + odd] + b[half : half + odd]) / 2
+        found.append(torch.cat([a[:half], middle, b[half + odd :]]))
+    return tuple(found)
+
+
 class Placement(Protocol):
     """Chooses the haplotypes of a site and sorts their answers."""
 
@@ -61,7 +89,7 @@ class Placement(Protocol):
         """Give the sequences to read, in fixed order."""
 
     def comparisons(self, site: Site, answers: Sequence[Tensor]) -> list[Comparison]:
-        """Sort answers, in the order of `haplotypes`, into the pairs whose mean score counts."""
+        """Sort answers, in the order of `haplotypes`, into the comparisons whose mean score counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +122,7 @@ class Centred:
         return [Site(left, right)]
 
     def pairs(self, site: Site, shift: int) -> list[Pair]:
-        """Give the comparisons whose mean is the score, the right-fixed one last."""
+        """Give the pairs that are compared, the right-fixed one last."""
         index = self.index + shift
         pairs = [left_fixed(site.left, self.length, index)]
         if self.indel_mode == "compensate" and len(site.left.ref) != len(site.left.alt):
@@ -107,7 +135,7 @@ class Centred:
         return list(_on_strands(forward, self.strands))
 
     def comparisons(self, site: Site, answers: Sequence[Tensor]) -> list[Comparison]:
-        """Sort answers into one comparison per pair, shifts and strands within."""
+        """Sort answers into one comparison per pair, shifts and strands within; answers with bins are spliced."""
         n_strands = 2 if self.strands == "both" else 1
         n_pairs = len(answers) // (2 * n_strands * len(self.shifts))
         found = []
@@ -116,7 +144,7 @@ class Centred:
             ref = tuple(answer for start in starts for answer in answers[start : start + n_strands])
             alt = tuple(answer for start in starts for answer in answers[start + n_strands : start + 2 * n_strands])
             found.append(Comparison(ref, alt, mirrored=pair == 1))
-        return found
+        return spliced(*found) if n_pairs == 2 and answers[0].dim() == 2 else found
 
 
 @dataclass(frozen=True, slots=True)
