@@ -172,7 +172,7 @@ def test_every_allele_gets_the_status_that_the_readme_tells(
     options = SessionOptions(vcf=str(FOLDER / "ntng1.vcf"), fasta=str(FOLDER / "ntng1.fa.gz"), models=("toy",))
     found, scores = {}, {}
     with Session(options) as session:
-        for _, alleles, (scored,) in session:
+        for _, alleles, (scored,), _ in session:
             for index, (record, number) in enumerate(zip(alleles.record, alleles.number, strict=True)):
                 place = (records[record][2], int(number))
                 found[place] = Status(scored.status[index]).name

@@ -31,6 +31,7 @@ MANIFEST = Manifest(
     inputs=[FileRecord("vcf", "in.vcf", 3, "2026-01-02T03:04:05+00:00", "ab")],
     models=[ModelRecord("mini", "cd", True, {"strands": "both"})],
     options={"on_ref_mismatch": "skip"},
+    selection={"shard": "1/2"},
     plan={"batch_rows": {"mini": 64}, "executor": "full"},
     counts=Counts(2, 3, {"mini": {"STAR": 1, "OK": 2}}),
     outputs=[],
@@ -90,6 +91,9 @@ TEXT = """{
       "mini": 64
     },
     "executor": "full"
+  },
+  "selection": {
+    "shard": "1/2"
   },
   "started": "2026-01-02T03:04:05+00:00",
   "threads": 2,

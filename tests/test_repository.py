@@ -53,6 +53,7 @@ LAYERS = (
     {"varfm.engine"},
     {"varfm.session", "varfm.manifest"},
     {"varfm.output", "varfm.doctor", "varfm.api"},
+    {"varfm.shards"},
     {"varfm.cli"},
 )
 """From the bottom to the top. A module imports from its own layer and from those below; `varfm` itself

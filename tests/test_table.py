@@ -268,7 +268,7 @@ def test_a_lost_row_is_found_before_the_file_gets_its_name(tmp_path: Path, name:
 def test_a_full_disk_is_a_disk_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     with open("/dev/full", "wb", buffering=0) as full:
         target = SimpleNamespace(file=full, discard=full.close, close=full.close)
-        monkeypatch.setattr("varfm.io.counted.AtomicFile", lambda path, force: target)
+        monkeypatch.setattr("varfm.io.counted.AtomicFile", lambda path, force, staging: target)
         with pytest.raises(DiskError, match=f"{name}: writing failed: No space left on device"):
             write(tmp_path / name, MINI, (BLOCK, ALLELES, SCORED))
 

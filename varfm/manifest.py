@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from types import UnionType
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
 
 from varfm.errors import InputError
 from varfm.io.atomic import AtomicFile, disk_errors
@@ -90,6 +90,8 @@ class Manifest:
         versions: As `software_versions` gives them.
         command: The command line as typed, one item per argument.
         options: The resolved options of the run that decide scores.
+        selection: What of the input was taken, where it was not all of it as it stood: `shard`, `regions`,
+            `overwrite`.
         plan: The numeric plan, JSON values only.
         started: UTC, ISO 8601; so is `ended`.
         threads: CPU threads.
@@ -101,6 +103,7 @@ class Manifest:
     inputs: list[FileRecord]
     models: list[ModelRecord]
     options: dict[str, str]
+    selection: dict[str, str]
     plan: dict[str, object]
     counts: Counts
     outputs: list[FileRecord]
@@ -130,6 +133,71 @@ class Manifest:
                 target.file.write(self.to_json())
             target.seal()
             target.publish()
+
+
+_DECISIVE = ("varfm", "torch", "numpy")
+_TEXT_SUFFIXES = (".vcf", ".vcf.gz", ".tsv", ".tsv.gz")
+
+
+class Difference(NamedTuple):
+    """Something that two runs have not in common: what it is, and its value in each."""
+
+    what: str
+    first: str
+    second: str
+
+
+def differences(
+    first: Manifest, second: Manifest, *, with_times: bool, without: Sequence[str] = ()
+) -> list[Difference]:
+    """Compare all that decides what two runs write; nothing is found for runs whose outputs fit together.
+
+    Paths, what was typed and when do not count. Of a device only its kind does.
+
+    Args:
+        first: One run.
+        second: The other.
+        with_times: A file without a digest in one of them must have the same time of change.
+        without: Names of what may differ.
+    """
+    ours, theirs = _facts(first), _facts(second)
+    inputs = [{entry.role: entry for entry in manifest.inputs} for manifest in (first, second)]
+    for role in dict.fromkeys([*inputs[0], *inputs[1]]):
+        ours[role], theirs[role] = _described(inputs[0].get(role), inputs[1].get(role), with_times)
+    return [
+        Difference(name, ours.get(name, "none"), theirs.get(name, "none"))
+        for name in dict.fromkeys([*ours, *theirs])
+        if name not in without and ours.get(name, "none") != theirs.get(name, "none")
+    ]
+
+
+def _facts(manifest: Manifest) -> dict[str, str]:
+    facts = {f"version of {name}": manifest.versions.get(name, "none") for name in _DECISIVE}
+    facts["models"] = ", ".join(model.name for model in manifest.models)
+    for model in manifest.models:
+        facts[f"weights of {model.name}"] = model.weights_sha256 or "none"
+        facts |= {f"{name} of {model.name}": value for name, value in model.options.items()}
+    facts |= manifest.options | manifest.selection
+    for name, value in manifest.plan.items():
+        facts |= (
+            {f"{name} of {key}": str(n) for key, n in value.items()} if isinstance(value, dict) else {name: str(value)}
+        )
+    facts["device"] = manifest.device.partition(":")[0]
+    facts["outputs"] = ", ".join(_kind(entry) for entry in manifest.outputs if entry.role != "index")
+    return facts
+
+
+def _kind(output: FileRecord) -> str:
+    return f"{output.role} as {'text' if output.path.endswith(_TEXT_SUFFIXES) else Path(output.path).suffix}"
+
+
+def _described(first: FileRecord | None, second: FileRecord | None, with_times: bool) -> tuple[str, str]:
+    """Describe two files by what both know of them."""
+    if first is None or second is None:
+        return ("none" if first is None else first.path), ("none" if second is None else second.path)
+    keys = ["sha256"] if first.sha256 and second.sha256 else ["size", "contigs_sha256", *(["modified"] * with_times)]
+    texts = [", ".join(f"{key} {getattr(entry, key)}" for key in keys) for entry in (first, second)]
+    return texts[0], texts[1]
 
 
 def software_versions(varfm: str) -> dict[str, str]:

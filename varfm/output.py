@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from varfm import __version__
 from varfm.errors import OptionError, VarfmError
@@ -53,6 +53,21 @@ class OutputOptions:
     def is_table(self) -> bool:
         """True if no VCF is written."""
         return self.table_on_stdout if self.output == STDOUT else self.output.endswith(TABLE_SUFFIXES)
+
+
+class Sealed(Protocol):
+    """A complete file without its name."""
+
+    @property
+    def path(self) -> Path:
+        """The final name."""
+
+    @property
+    def temporary(self) -> Path | None:
+        """Where it lies; None for stdout."""
+
+    def publish(self) -> None:
+        """Give it its name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +114,7 @@ def write_scores(session: Session, options: OutputOptions, advance: Callable[[in
     with ExitStack() as stack:
         vcf = _open_vcf(session, options, stack)
         tables = _open_tables(session, options, stack)
-        manifest = _open_manifest(options, stack)
+        manifest = open_manifest(options, stack)
         if vcf:
             vcf.write(_header(session))
         for item in session:
@@ -110,15 +125,26 @@ def write_scores(session: Session, options: OutputOptions, advance: Callable[[in
             table.seal()
         if vcf:
             vcf.seal(session.n_records)
-        if manifest:
-            record = _manifest(session, options, summary, started, _outputs(vcf, tables))
-            with disk_errors(manifest.name):
-                manifest.file.write(record.to_json())
-            manifest.seal()
-        for part in (*tables, vcf, manifest):  # everything is on the disk: only names are still to be given
-            if part:
-                part.publish()
+        record = _manifest(session, options, summary, started, describe_outputs(vcf, tables)) if manifest else None
+        publish(vcf, tables, manifest, record)
     return summary
+
+
+def publish(
+    vcf: VcfWriter | None, tables: Sequence[Sealed], manifest: AtomicFile | None, record: Manifest | None
+) -> None:
+    """Complete the manifest, then give every sealed file its name, the manifest last.
+
+    Raises:
+        DiskError: If the disk refuses.
+    """
+    if manifest and record:
+        with disk_errors(manifest.name):
+            manifest.file.write(record.to_json())
+        manifest.seal()
+    for part in (*tables, vcf, manifest):  # everything is on the disk: only names are still to be given
+        if part:
+            part.publish()
 
 
 def check_targets(options: OutputOptions, models: Sequence[str]) -> None:
@@ -133,14 +159,14 @@ def check_targets(options: OutputOptions, models: Sequence[str]) -> None:
         DiskError: If a folder cannot be written.
     """
     _check_suffix(options)
-    target = _table(options)
+    target = table_target(options)
     outputs = [table_path(target, model, len(models)) for model in models] if target else []
     if not options.is_table:
         outputs.append(Path(options.output))
     outputs = [path for path in outputs if str(path) != STDOUT]
     for path in outputs:
         AtomicFile(path, options.force).discard()
-    manifest = _manifest_path(options)
+    manifest = manifest_path(options)
     if manifest:
         if os.path.realpath(manifest) in [os.path.realpath(str(path)) for path in (options.output, *outputs)]:
             raise OptionError(f"--manifest {manifest} is another output's name. Give it a name of its own.")
@@ -160,12 +186,14 @@ def _check_suffix(options: OutputOptions) -> None:
         )
 
 
-def _table(options: OutputOptions) -> Path | None:
+def table_target(options: OutputOptions) -> Path | None:
+    """Give the path of the table as asked for, without the names of models; None if there is none."""
     target = options.output if options.is_table else options.table
     return Path(target) if target else None
 
 
-def _manifest_path(options: OutputOptions) -> Path | None:
+def manifest_path(options: OutputOptions) -> Path | None:
+    """Give the path of the manifest; None if none is written."""
     if options.manifest is None and options.output == STDOUT:
         return None
     return Path(options.manifest or f"{options.output}.varfm.json")
@@ -192,7 +220,7 @@ def _contig_lengths(session: Session) -> dict[str, int | None]:
 
 
 def _open_tables(session: Session, options: OutputOptions, stack: ExitStack) -> list[TableWriter]:
-    target = _table(options)
+    target = table_target(options)
     if target is None:
         return []
     writers = []
@@ -203,8 +231,14 @@ def _open_tables(session: Session, options: OutputOptions, stack: ExitStack) -> 
     return writers
 
 
-def _open_manifest(options: OutputOptions, stack: ExitStack) -> AtomicFile | None:
-    path = _manifest_path(options)
+def open_manifest(options: OutputOptions, stack: ExitStack) -> AtomicFile | None:
+    """Begin the manifest, if one is to be written.
+
+    Raises:
+        OptionError: If it exists and may not be replaced.
+        DiskError: If it cannot be made.
+    """
+    path = manifest_path(options)
     return stack.enter_context(AtomicFile(path, _may_replace_manifest(options))) if path else None
 
 
@@ -258,6 +292,7 @@ def _manifest(
             for model in session.models
         ],
         options=dict(run_options(session)),
+        selection=_selection(session),
         plan={**session.plan.as_dict(), "halved": _halved(session)},
         counts=Counts(summary.n_records, summary.n_alleles, _count_words(summary)),
         outputs=outputs,
@@ -266,6 +301,14 @@ def _manifest(
         threads=session.plan.threads,
         device=session.plan.device,
     )
+
+
+def _selection(session: Session) -> dict[str, str]:
+    options = session.options
+    taken = {"shard": str(options.shard or ""), "overwrite": "yes" if options.overwrite else ""}
+    if options.regions:
+        taken["regions"] = "of a file" if Path(options.regions).is_file() else options.regions
+    return {name: value for name, value in taken.items() if value}
 
 
 def _halved(session: Session) -> dict[str, int]:
@@ -293,8 +336,8 @@ def _inputs(session: Session) -> list[FileRecord]:
     return records
 
 
-def _outputs(vcf: VcfWriter | None, tables: Sequence[TableWriter]) -> list[FileRecord]:
-    """Describe what was sealed, under its final name."""
+def describe_outputs(vcf: VcfWriter | None, tables: Sequence[Sealed]) -> list[FileRecord]:
+    """Describe what was sealed, under its final name: tables in the order of the models, index, VCF."""
     from varfm.manifest import describe_file
 
     parts = [("table", table.temporary, table.path) for table in tables if table.temporary]

@@ -17,6 +17,8 @@ from varfm.contigs import ContigMap, read_contig_map
 from varfm.errors import InputError, OptionError
 from varfm.genes import read_genes
 from varfm.genome import Genome
+from varfm.io.cut import Shard
+from varfm.io.streams import STDIN
 from varfm.io.vcf import Block, VcfReader
 from varfm.models import ModelOptions
 from varfm.pipeline import read_ahead
@@ -55,6 +57,7 @@ class SessionOptions:
         max_ref_mismatch: Percent of mismatching REF alleles at which the run stops before it starts.
         batch_size: Rows per forward pass; None: each model's own.
         threads: CPU threads; 0: all.
+        shard: Score only the records of this part of the file.
     """
 
     vcf: str
@@ -70,14 +73,19 @@ class SessionOptions:
     device: str = "auto"
     batch_size: int | None = None
     threads: int = 0
+    shard: Shard | None = None
 
 
 class ScoredBlock(NamedTuple):
-    """A block of records, its alleles, and what each model says of them, in the order of the models."""
+    """A block of records, its alleles, and what each model says of them, in the order of the models.
+
+    `n_read` counts the input's (or shard's) records up to the block's end, those outside the regions included.
+    """
 
     block: Block
     alleles: Alleles
     scored: tuple[Scored, ...]
+    n_read: int
 
 
 class Session:
@@ -112,7 +120,7 @@ class Session:
     def _open(self) -> None:
         options = self.options
         _check_values(options)
-        self.reader = self._stack.enter_context(VcfReader(options.vcf))
+        self.reader = self._stack.enter_context(VcfReader(options.vcf, options.shard))
         _check_keys(self.reader, options)
         self.genome = self._stack.enter_context(Genome(find_fasta(options.fasta, self.reader)))
         self._contig_table = read_contig_map(options.contig_map) if options.contig_map else {}
@@ -170,7 +178,7 @@ class Session:
         options = self.options
         quiet = AlleleReader(self.genome, self.contigs)
         blocks = self.reader.blocks(self._block_records())
-        if not Path(options.vcf).is_file():  # stdin, or a pipe such as <(...) of a shell: it can be read only once
+        if not is_readable_again(options.vcf):
             head: list[Block] = []
             evidence = gather_evidence(comparable_blocks(_noted(blocks, head), quiet))
             blocks = chain(head, blocks)
@@ -189,21 +197,22 @@ class Session:
         # Without a network there is nothing to overlap with, and two threads of Python only wait for one another.
         has_network = any(engine.runner for engine in self.engines)
         with read_ahead(self._prepared()) if has_network else nullcontext(self._prepared()) as prepared:
-            for block, alleles in prepared:
+            for block, alleles, n_read in prepared:
                 scored = tuple(engine.score(alleles) for engine in self.engines)
                 self.n_records += block.n_records
                 for counter, answer in zip(self.counts, scored, strict=True):
                     numbers = np.bincount(answer.status, minlength=len(Status))
                     counter.update({Status(value): int(n) for value, n in enumerate(numbers) if n})
-                yield ScoredBlock(block, alleles, scored)
+                yield ScoredBlock(block, alleles, scored, n_read)
 
-    def _prepared(self) -> Iterator[tuple[Block, Alleles]]:
+    def _prepared(self) -> Iterator[tuple[Block, Alleles, int]]:
         for block in self._blocks:
+            n_read = block.first_record + block.n_records
             block = self._without_old_keys(block)
             if self.regions is not None:
                 block = block.select(self._inside(block))
             if block.n_records:
-                yield block, self._alleles.read(block)
+                yield block, self._alleles.read(block), n_read
 
     def _without_old_keys(self, block: Block) -> Block:
         record = block.has_keys(b"VARFM_")
@@ -241,8 +250,15 @@ def _noted(blocks: Iterable[Block], head: list[Block]) -> Iterator[Block]:
 def _check_values(options: SessionOptions) -> None:
     if len({name.lower() for name in options.models}) < len(options.models):
         raise OptionError(f"--model names a model twice: {', '.join(options.models)}. Name each once.")
+    if options.shard and not is_readable_again(options.vcf):
+        raise OptionError(f"--shard {options.shard}: a stream can be read only once. Give the VCF as a file.")
     if not 0 <= options.max_ref_mismatch <= 100:  # not a number, too
         raise OptionError(f"--max-ref-mismatch {options.max_ref_mismatch}: give a percentage from 0 to 100.")
+
+
+def is_readable_again(vcf: str) -> bool:
+    """Tell a file, also one that is missing, from stdin and from a pipe such as <(...) of a shell."""
+    return vcf != STDIN and (Path(vcf).is_file() or not Path(vcf).exists())
 
 
 def _check_keys(reader: VcfReader, options: SessionOptions) -> None:

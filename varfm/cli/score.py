@@ -10,6 +10,7 @@ import rich_click as click
 
 from varfm.cli.progress import Progress
 from varfm.errors import printable
+from varfm.io.cut import Shard
 from varfm.models import ModelOptions
 from varfm.session import GeneOptions, Session, SessionOptions
 
@@ -181,6 +182,12 @@ def _option(panel: str, *names: str, **settings: Any) -> Callable[[Command], Com
 @_option("Model", "--offline", is_flag=True, help="Open no network connection.")
 @_option(
     "Running",
+    "--shard",
+    metavar="I/N",
+    help="Score part I of N of a file, I from 1 to N; `varfm merge` joins the outputs. Default: the whole file.",
+)
+@_option(
+    "Running",
     "--device",
     metavar="NAME",
     default="auto",
@@ -331,6 +338,7 @@ def _session_options(chosen: dict[str, Any]) -> SessionOptions:
         device=chosen["device"],
         batch_size=chosen["batch_size"],
         threads=chosen["threads"],
+        shard=Shard.parse(chosen["shard"]) if chosen["shard"] else None,
     )
 
 

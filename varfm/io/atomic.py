@@ -24,12 +24,13 @@ class AtomicFile:
         file: The temporary file, open for writing bytes. `disk_errors` turns its OSError into what a user understands.
     """
 
-    def __init__(self, path: str | os.PathLike[str], force: bool) -> None:
+    def __init__(self, path: str | os.PathLike[str], force: bool, staging: str | None = None) -> None:
         """Check that the file can be written, and create the temporary one.
 
         Args:
             path: Where the file shall be.
             force: Replace a file that is there.
+            staging: The folder of the temporary file, on the same file system; None: that of the file itself.
 
         Raises:
             OptionError: If the file exists and `force` is False, is a folder or a device, or its folder does not exist.
@@ -44,7 +45,7 @@ class AtomicFile:
             raise OptionError(f"{path}: the folder {folder} does not exist. Create it first.")
         stem, dot, suffixes = name.partition(".")
         unique = f".{stem[:100]}.{os.getpid()}-{secrets.token_hex(4)}.varfm-tmp"
-        self.temporary = os.path.join(folder, f"{unique}{dot}{suffixes}")
+        self.temporary = os.path.join(staging or folder, f"{unique}{dot}{suffixes}")
         try:
             self.file: BinaryIO = open(self.temporary, "xb")
         except OSError as error:

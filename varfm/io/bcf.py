@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import struct
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import zip_longest
 
@@ -24,11 +25,12 @@ _MAX_POSITION = 2**31 - 1
 _CHUNK_BYTES = 8 << 20
 
 
-def text_of_bcf(stream: ByteStream) -> Iterator[bytes]:
+def text_of_bcf(stream: ByteStream, records: range | None = None) -> Iterator[bytes]:
     """Give BCF as the text of a VCF: its own header, and the records as htslib prints them.
 
     Args:
         stream: Uncompressed BCF from its first byte.
+        records: Numbers of the records to give, consecutive and counted from 0; None: all.
 
     Raises:
         InputError: If the input is cut, damaged, or htslib cannot read it.
@@ -44,34 +46,37 @@ def text_of_bcf(stream: ByteStream) -> Iterator[bytes]:
         raise InputError(f"{stream.name}: the BCF header cannot be read: {error}") from error
     text = _IDX.sub(rb">\1", header.rstrip(b"\0"))
     yield text if text.endswith(b"\n") else text + b"\n"
-    n_before = 0
-    for n_records, records in _pieces(stream.name, reader):
+    chosen = range(sys.maxsize) if records is None else records
+    n_before = chosen.start
+    for n_records, piece in _pieces(stream.name, reader, chosen):
         try:
-            yield text_of_records(start + header + records)
+            yield text_of_records(start + header + piece)
         except HtslibError as error:
             where = f"{stream.name}, records {n_before + 1:,} to {n_before + n_records:,}"
             raise InputError(f"{where}: htslib cannot read this BCF: {error}. {_DAMAGED}") from error
         n_before += n_records
 
 
-def _pieces(name: str, reader: ChunkReader) -> Iterator[tuple[int, bytes]]:
+def _pieces(name: str, reader: ChunkReader, chosen: range) -> Iterator[tuple[int, bytes]]:
     """Give whole records, some megabytes at a time, and their number."""
     records: list[bytes] = []
-    size = n_before = 0
-    while not reader.at_end():
+    size = number = 0
+    while number < chosen.stop and not reader.at_end():
+        number += 1
         try:
             sizes = reader.take(8)
             n_bytes = sum(struct.unpack("<II", sizes))
             if n_bytes > MAX_LINE_BYTES:
                 raise InputError(f"it claims to have {n_bytes:,} bytes.")
+            if number <= chosen.start:
+                reader.skip(n_bytes)
+                continue
             records.append(sizes + reader.take(n_bytes))
         except InputError as error:
-            number = n_before + len(records) + 1
             raise InputError(f"{name}: BCF record {number:,} cannot be read: {error} {_DAMAGED}") from error
         size += 8 + n_bytes
         if size >= _CHUNK_BYTES:
             yield len(records), b"".join(records)
-            n_before += len(records)
             records, size = [], 0
     if records:
         yield len(records), b"".join(records)

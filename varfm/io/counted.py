@@ -80,6 +80,7 @@ class CountedFile:
     Args:
         path: The final name.
         force: Replace a file that is there.
+        staging: The folder of the temporary file; see `AtomicFile`.
 
     Attributes:
         file: What to write to, under `errors`.
@@ -89,9 +90,9 @@ class CountedFile:
         DiskError: If nothing can be written there.
     """
 
-    def __init__(self, path: Path, *, force: bool) -> None:
+    def __init__(self, path: Path, *, force: bool, staging: str | None = None) -> None:
         self._shown = str(path)
-        self._target = AtomicFile(path, force)
+        self._target = AtomicFile(path, force, staging)
         self.file = self._target.file
 
     def errors(self) -> AbstractContextManager[None]:

@@ -18,7 +18,8 @@ BGZF_EOF = bytes.fromhex("1f8b08040000000000ff0600424302001b00030000000000000000
 
 _GZIP = b"\x1f\x8b"
 _BGZF = b"\x1f\x8b\x08\x04"
-_BGZF_MAX = 65536
+BGZF_MAX = 65536
+"""Bytes that a block may have, packed or not."""
 _AS_GZIP_MEMBER = 31  # zlib's wbits: header, deflate data, CRC-32 and size, all checked
 
 
@@ -38,17 +39,37 @@ def inflate_bgzf(name: str, read: Read, start: bytes) -> Iterator[bytes]:
     Raises:
         InputError: If the file is cut (also at the edge of a block), damaged, or goes on after its end marker.
     """
-    data, offset, last_was_marker = start, 0, False
+    for blocks in bgzf_blocks(name, read, start):
+        yield b"".join([content for _, content in blocks])
+
+
+def bgzf_blocks(name: str, read: Read, start: bytes, offset: int = 0) -> Iterator[list[tuple[int, bytearray]]]:
+    """Give the blocks of a BGZF file, about a megabyte of the file at a time, without end markers.
+
+    Args:
+        name: As errors call the file.
+        read: Gives the bytes that follow `start`.
+        start: What was read already, from the beginning of a block.
+        offset: Where `start` lies in the file.
+
+    Returns:
+        Where each block begins in the file, and its uncompressed bytes; some may have none.
+
+    Raises:
+        InputError: As `inflate_bgzf`.
+    """
+    data, last_was_marker = start, False
     while True:
-        pieces, used = [], 0
+        blocks: list[tuple[int, bytearray]] = []
+        used = 0
         while (end := _block_end(name, data, used, offset, last_was_marker)) is not None:
             block = data[used:end]
             last_was_marker = block == BGZF_EOF
             if not last_was_marker:
-                pieces.append(_inflate_block(name, block, offset + used))
+                blocks.append((offset + used, _inflate_block(name, block, offset + used)))
             used = end
-        if pieces:
-            yield b"".join(pieces)
+        if blocks:
+            yield blocks
         offset += used
         data = data[used:]
         more = read(READ_BYTES)
@@ -95,9 +116,31 @@ def _block_size(data: bytes, start: int) -> int | None:
     return None
 
 
+def find_block(data: bytes) -> int | None:
+    """Find the first whole block in a piece of a BGZF file, by its header, its checksum and its size.
+
+    Args:
+        data: Any bytes of the file; twice `BGZF_MAX` hold a whole block.
+
+    Returns:
+        Its place in `data`; None if there is none.
+    """
+    place = data.find(_BGZF)
+    while place >= 0:
+        size = _block_size(data, place)
+        if size is not None and place + size <= len(data):
+            try:
+                _inflate_block("", data[place : place + size], place)
+                return place
+            except InputError:
+                pass  # a match by chance, inside compressed data
+        place = data.find(_BGZF, place + 1)
+    return None
+
+
 def _inflate_block(name: str, block: bytes, offset: int) -> bytearray:
     check, size = int.from_bytes(block[-8:-4], "little"), int.from_bytes(block[-4:], "little")
-    if size > _BGZF_MAX:  # so that a crafted block cannot fill the memory
+    if size > BGZF_MAX:  # so that a crafted block cannot fill the memory
         raise _corrupt(name, offset, "it states more bytes than a block may hold")
     try:
         # One byte of room even for an empty block: with none, libdeflate's wrapper does not look at the data.

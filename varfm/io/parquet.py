@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from varfm.errors import MissingExtra
+from varfm.errors import InputError, MissingExtra
 from varfm.io.counted import CountedFile
 from varfm.io.rows import label_texts, positions, table_rows, text_columns, text_names
 from varfm.protocols import Model, Scored
@@ -19,69 +22,32 @@ if TYPE_CHECKING:
 
 _GROUP_VALUES = 2**25  # scores of a row group, 128 MiB in memory
 _GROUP_ROWS = (2**10, 2**17)  # every group costs 100 bytes of footer per column, so wide tables need long ones
+_TEXT = ("contig", "pos", "id", "ref", "alt", "status", "gene")
 
 
-class ParquetWriter:
-    """Writes text as large strings, POS as int64, scores as float32, null for missing.
+class _ParquetFile:
+    """A Parquet file in the making, in groups of a number of rows that follows from the columns alone."""
 
-    The field of a score carries `description`, `unit`, `formula` and what is known of its track as metadata; columns of
-    names are text. Row groups are cut at a fixed number of rows: the file does not depend on how the records came in
-    blocks. Bytes that are not UTF-8 become U+FFFD.
-
-    Args:
-        path: The final name.
-        model: Names the columns.
-        force: Replace a file that is there.
-
-    Raises:
-        MissingExtra: If pyarrow is not installed.
-        DiskError: If the file cannot be made.
-    """
-
-    def __init__(self, path: Path, model: Model, *, force: bool) -> None:
+    def __init__(self, path: Path, schema: Any, *, force: bool, staging: str | None) -> None:
         parquet = _pyarrow_parquet()
-        n_scores = len(model.scorer.columns)
-        n_rows = min(max(_GROUP_VALUES // max(n_scores, 1), _GROUP_ROWS[0]), _GROUP_ROWS[1])
+        text = [name for name in schema.names[: len(_TEXT)] if name in _TEXT]
+        n_scores = len(schema.names) - len(text)
         self.path = path
-        self._model = model
+        self._group_rows = min(max(_GROUP_VALUES // max(n_scores, 1), _GROUP_ROWS[0]), _GROUP_ROWS[1])
         self._n_rows = 0
-        self._n_waiting = 0
-        self._scores = np.empty((n_rows, n_scores), np.float32, order="F")  # a column is one piece of memory
-        self._positions = np.empty(n_rows, np.int64)
-        self._text: dict[str, list[bytes]] = {name: [] for name in text_names(model) if name != "pos"}
-        self._schema = _schema(model)
-        self._target = CountedFile(path, force=force)
+        self._target = CountedFile(path, force=force, staging=staging)
         try:
             with self._target.errors():
                 self._out = parquet.ParquetWriter(
                     self._target.file,
-                    self._schema,
+                    schema,
                     compression="zstd",
-                    use_dictionary=list(self._text),
+                    use_dictionary=[name for name in text if name != "pos"],
                     write_statistics=["contig", "pos", "status"],
                 )
         except BaseException:
             self._target.discard()
             raise
-
-    def write(self, block: Block, alleles: Alleles, scored: Scored) -> None:
-        """Add the rows of a block."""
-        rows = table_rows(alleles, scored, self._model)
-        place = positions(block, alleles, rows)
-        text = text_columns(block, alleles, scored, rows)
-        start = 0
-        while start < len(place):
-            end = min(len(place), start + len(self._positions) - self._n_waiting)
-            waiting = slice(self._n_waiting, self._n_waiting + end - start)
-            self._scores[waiting] = rows.scores[start:end]
-            self._positions[waiting] = place[start:end]
-            for name, values in text.items():
-                self._text[name] += values[start:end]
-            self._n_waiting, start = waiting.stop, end
-            if self._n_waiting == len(self._positions):
-                with self._target.errors():
-                    self._write_group()
-        self._n_rows += len(place)
 
     def seal(self) -> None:
         """Close the file and read its row count again.
@@ -90,8 +56,7 @@ class ParquetWriter:
             DiskError: If the disk fails, or the file holds another number of rows than were written.
         """
         with self._target.errors():
-            if self._n_waiting:
-                self._write_group()
+            self._write_rest()
             self._out.close()
         self._target.seal(self._n_rows, lambda path: int(_pyarrow_parquet().read_metadata(path).num_rows))
 
@@ -110,6 +75,67 @@ class ParquetWriter:
             self._out.close()
         self._target.discard()
 
+    def _write_rest(self) -> None:
+        raise NotImplementedError
+
+
+class ParquetWriter(_ParquetFile):
+    """Writes text as large strings, POS as int64, scores as float32, null for missing.
+
+    The field of a score carries `description`, `unit`, `formula` and what is known of its track as metadata; columns of
+    names are text. Row groups are cut at a fixed number of rows: the file does not depend on how the records came in
+    blocks. Bytes that are not UTF-8 become U+FFFD.
+
+    Args:
+        path: The final name.
+        model: Names the columns.
+        force: Replace a file that is there.
+        staging: The folder of the temporary file; see `AtomicFile`.
+
+    Raises:
+        MissingExtra: If pyarrow is not installed.
+        DiskError: If the file cannot be made.
+    """
+
+    def __init__(self, path: Path, model: Model, *, force: bool, staging: str | None = None) -> None:
+        _pyarrow_parquet()
+        self._model = model
+        self._schema = _schema(model)
+        super().__init__(path, self._schema, force=force, staging=staging)
+        n_scores = len(model.scorer.columns)
+        self._n_waiting = 0
+        self._scores = np.empty((self._group_rows, n_scores), np.float32, order="F")  # a column is one piece of memory
+        self._positions = np.empty(self._group_rows, np.int64)
+        self._text: dict[str, list[bytes]] = {name: [] for name in text_names(model) if name != "pos"}
+
+    def write(self, block: Block, alleles: Alleles, scored: Scored) -> None:
+        """Add the rows of a block."""
+        self._add(*_columns(self._model, block, alleles, scored))
+
+    def add(self, packed: bytes) -> None:
+        """Add rows as `pack_columns` gave them, of one or several blocks."""
+        for columns in _unpacked(packed, list(self._text), self._scores.shape[1]):
+            self._add(*columns)
+
+    def _add(self, scores: NDArray[np.float32], place: NDArray[np.int64], text: dict[str, list[bytes]]) -> None:
+        start = 0
+        while start < len(place):
+            end = min(len(place), start + len(self._positions) - self._n_waiting)
+            waiting = slice(self._n_waiting, self._n_waiting + end - start)
+            self._scores[waiting] = scores[start:end]
+            self._positions[waiting] = place[start:end]
+            for name, values in text.items():
+                self._text[name] += values[start:end]
+            self._n_waiting, start = waiting.stop, end
+            if self._n_waiting == len(self._positions):
+                with self._target.errors():
+                    self._write_group()
+        self._n_rows += len(place)
+
+    def _write_rest(self) -> None:
+        if self._n_waiting:
+            self._write_group()
+
     def _write_group(self) -> None:
         import pyarrow as pa
 
@@ -126,6 +152,97 @@ class ParquetWriter:
         self._n_waiting = 0
         for values in self._text.values():
             values.clear()
+
+
+class ParquetJoiner(_ParquetFile):
+    """Writes the rows of several Parquet files of one schema into one.
+
+    Args:
+        path: The final name.
+        like: One of the files.
+        force: Replace a file that is there.
+
+    Raises:
+        MissingExtra: If pyarrow is not installed.
+        InputError: If `like` is no Parquet file.
+        DiskError: If the file cannot be made.
+    """
+
+    def __init__(self, path: Path, like: Path, *, force: bool) -> None:
+        with _opened(like) as file:
+            self._schema = file.schema_arrow
+        super().__init__(path, self._schema, force=force, staging=None)
+        self._waiting: list[Any] = []
+        self._n_waiting = 0
+
+    def add(self, source: Path) -> None:
+        """Add the rows of a file.
+
+        Raises:
+            InputError: If it is no Parquet file, or has other columns.
+            DiskError: If the disk is full or fails.
+        """
+        with _opened(source) as file:
+            if not file.schema_arrow.equals(self._schema, check_metadata=True):
+                raise InputError(f"{source}: its columns are not those of the other shards.")
+            for batch in file.iter_batches(batch_size=self._group_rows):
+                self._waiting.append(batch)
+                self._n_waiting += batch.num_rows
+                self._n_rows += batch.num_rows
+                if self._n_waiting >= self._group_rows:
+                    with self._target.errors():
+                        self._write_groups()
+
+    def _write_groups(self) -> None:
+        import pyarrow as pa
+
+        rows = pa.Table.from_batches(self._waiting, self._schema)
+        n_full = self._n_waiting // self._group_rows * self._group_rows
+        self._out.write_table(rows.slice(0, n_full).combine_chunks(), row_group_size=self._group_rows)
+        self._waiting = rows.slice(n_full).to_batches()
+        self._n_waiting -= n_full
+
+    def _write_rest(self) -> None:
+        import pyarrow as pa
+
+        if self._n_waiting:
+            rows = pa.Table.from_batches(self._waiting, self._schema).combine_chunks()
+            self._out.write_table(rows, row_group_size=self._n_waiting)
+
+
+def pack_columns(model: Model, block: Block, alleles: Alleles, scored: Scored) -> bytes:
+    """Give the rows of a block as bytes: their number, scores, positions, and the text column by column."""
+    scores, place, text = _columns(model, block, alleles, scored)
+    parts = [np.int64(len(place)).tobytes(), np.ascontiguousarray(scores).tobytes(), place.tobytes()]
+    for values in text.values():
+        parts += [np.array([len(value) for value in values], np.int64).tobytes(), b"".join(values)]
+    return b"".join(parts)
+
+
+_Columns = tuple[NDArray[np.float32], NDArray[np.int64], dict[str, list[bytes]]]
+
+
+def _columns(model: Model, block: Block, alleles: Alleles, scored: Scored) -> _Columns:
+    rows = table_rows(alleles, scored, model)
+    return rows.scores, positions(block, alleles, rows), text_columns(block, alleles, scored, rows)
+
+
+def _unpacked(packed: bytes, names: Sequence[str], n_scores: int) -> Iterator[_Columns]:
+    start = 0
+    while start < len(packed):
+        n_rows = int(np.frombuffer(packed, np.int64, 1, start)[0])
+        start += 8
+        scores = np.frombuffer(packed, np.float32, n_rows * n_scores, start).reshape(n_rows, n_scores)
+        start += scores.nbytes
+        place = np.frombuffer(packed, np.int64, n_rows, start)
+        start += place.nbytes
+        text = {}
+        for name in names:
+            ends = start + place.nbytes + np.cumsum(np.frombuffer(packed, np.int64, n_rows, start))
+            edges = [start + place.nbytes, *ends.tolist()]
+            text[name] = [packed[a:b] for a, b in pairwise(edges)]
+            start = edges[-1]
+        yield scores, place, text
 
 
 def _schema(model: Model) -> Any:
@@ -155,3 +272,15 @@ def _pyarrow_parquet() -> Any:
     except ImportError as error:
         raise MissingExtra("pyarrow", "parquet", "Parquet output") from error
     return parquet
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    parquet = _pyarrow_parquet()
+    import pyarrow as pa
+
+    try:
+        with parquet.ParquetFile(path) as file:
+            yield file
+    except (OSError, pa.ArrowInvalid) as error:
+        raise InputError(f"{path}: cannot be read as Parquet: {error}. Score this shard again.") from error

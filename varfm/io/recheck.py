@@ -24,7 +24,7 @@ def count_records(path: str, shown: str) -> int:
     """
     try:
         with open_stream(path) as stream:
-            return _count_bcf(stream) if stream.is_bcf else _count_text(stream)
+            return count_bcf(stream) if stream.is_bcf else _count_text(stream)
     except InputError as error:
         raise DiskError(f"{shown}: what was written does not come back from the disk: {error}") from error
 
@@ -61,7 +61,12 @@ def _count_text(chunks: Iterable[bytes]) -> int:
     return count.n_records
 
 
-def _count_bcf(chunks: Iterable[bytes]) -> int:
+def count_bcf(chunks: Iterable[bytes]) -> int:
+    """Count the records of uncompressed BCF.
+
+    Raises:
+        InputError: If it is cut or damaged.
+    """
     reader = ChunkReader(iter(chunks))
     (header_size,) = struct.unpack("<I", reader.take(9)[5:])
     reader.skip(header_size)

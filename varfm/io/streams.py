@@ -7,7 +7,7 @@ import stat
 import sys
 from collections.abc import Iterator
 from types import TracebackType
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 from varfm.errors import InputError
 from varfm.io.inflate import READ_BYTES, inflate_bgzf, inflate_gzip, is_bgzf
@@ -37,6 +37,7 @@ class ByteStream:
     Attributes:
         name: As errors call the input: the path, or `<stdin>`.
         is_bcf: True if the bytes are BCF 2.2 and not text.
+        packing: How they are stored.
     """
 
     def __init__(self, name: str, file: BinaryIO, owns_file: bool) -> None:
@@ -44,6 +45,7 @@ class ByteStream:
         self._file = file
         self._owns_file = owns_file
         self.n_read = 0
+        self.packing: Literal["plain", "gzip", "bgzf"] = "plain"
         self._chunks = self._decompressed()
         try:
             self._first = self._first_chunk()
@@ -92,7 +94,8 @@ class ByteStream:
     def _decompressed(self) -> Iterator[bytes]:
         start = self._read(READ_BYTES)
         if start.startswith(b"\x1f\x8b"):
-            yield from (inflate_bgzf if is_bgzf(start) else inflate_gzip)(self.name, self._read, start)
+            self.packing = "bgzf" if is_bgzf(start) else "gzip"
+            yield from (inflate_bgzf if self.packing == "bgzf" else inflate_gzip)(self.name, self._read, start)
             return
         while start:
             yield start

@@ -16,7 +16,7 @@ from varfm.io.block import Block
 from varfm.io.counted import CountedFile, StdoutFile, TableFile
 from varfm.io.deflate import BgzfWriter
 from varfm.io.info import FLOAT_FORMAT, STATUS_WORDS, clean_text
-from varfm.io.parquet import ParquetWriter
+from varfm.io.parquet import ParquetWriter, pack_columns
 from varfm.io.rows import Rows, allele_heads, label_texts, positions, table_rows, text_columns, text_names
 from varfm.io.streams import open_stream
 from varfm.protocols import Column, Model, Scored
@@ -26,7 +26,18 @@ if TYPE_CHECKING:
 
     from varfm.alleles import Alleles
 
-__all__ = ["SUFFIXES", "Rows", "TableWriter", "TsvWriter", "frame", "open_table", "table_path", "table_rows"]
+__all__ = [
+    "SUFFIXES",
+    "Rows",
+    "TableWriter",
+    "TsvFile",
+    "TsvWriter",
+    "frame",
+    "open_table",
+    "pack_rows",
+    "table_path",
+    "table_rows",
+]
 
 SUFFIXES = (".tsv", ".tsv.gz", ".parquet")
 """Of the files that are tables."""
@@ -46,6 +57,13 @@ class TableWriter(Protocol):
 
     def write(self, block: Block, alleles: Alleles, scored: Scored) -> None:
         """Add the rows of a block.
+
+        Raises:
+            DiskError: If the disk is full or fails.
+        """
+
+    def add(self, packed: bytes) -> None:
+        """Add rows as `pack_rows` gave them.
 
         Raises:
             DiskError: If the disk is full or fails.
@@ -79,13 +97,14 @@ def table_path(path: Path, model: str, n_models: int) -> Path:
     return path if n_models == 1 else path.with_name(f"{path.name.removesuffix(suffix)}.{model}{suffix}")
 
 
-def open_table(path: Path, model: Model, *, force: bool) -> TableWriter:
+def open_table(path: Path, model: Model, *, force: bool, staging: str | None = None) -> TableWriter:
     """Begin the table of a model; the suffix says in which format.
 
     Args:
         path: As `table_path` gave it; `-` for TSV on stdout.
         model: Names the columns.
         force: Replace a file that is there.
+        staging: The folder of the temporary file; see `AtomicFile`.
 
     Raises:
         OptionError: If the suffix is not that of a table, or the file exists and `force` is False.
@@ -93,8 +112,23 @@ def open_table(path: Path, model: Model, *, force: bool) -> TableWriter:
         DiskError: If the file cannot be made.
     """
     if _suffix(path) == ".parquet":
-        return ParquetWriter(path, model, force=force)
-    return TsvWriter(path, model, force=force)
+        return ParquetWriter(path, model, force=force, staging=staging)
+    return TsvWriter(path, model, force=force, staging=staging)
+
+
+def pack_rows(path: Path, model: Model, block: Block, alleles: Alleles, scored: Scored) -> bytes:
+    """Give the rows of a block as bytes, of which `TableWriter.add` makes what `write` would have made.
+
+    Args:
+        path: The table; its suffix says in which format.
+        model: Names the columns.
+        block: Records.
+        alleles: Their alleles.
+        scored: What the model says of them.
+    """
+    if _suffix(path) == ".parquet":
+        return pack_columns(model, block, alleles, scored)
+    return b"".join(_lines(model, block, alleles, scored))
 
 
 def frame(model: Model, blocks: Iterable[tuple[Block, Alleles, Scored]]) -> pd.DataFrame:
@@ -128,42 +162,44 @@ def frame(model: Model, blocks: Iterable[tuple[Block, Alleles, Scored]]) -> pd.D
     return pd.concat([text, numbers], axis=1)
 
 
-class TsvWriter:
-    """Writes a TSV, BGZF-compressed where the name ends in `.gz`; see `open_table`.
+class TsvFile:
+    """A TSV in the making, BGZF-compressed where the name ends in `.gz`.
 
-    Bytes of the VCF are written as they came, also where they are not UTF-8.
+    Args:
+        path: The final name; `-` for stdout.
+        head: The line of column names.
+        force: Replace a file that is there.
+        staging: The folder of the temporary file; see `AtomicFile`.
+
+    Raises:
+        OptionError: If the file exists and `force` is False.
+        DiskError: If the file cannot be made.
     """
 
-    def __init__(self, path: Path, model: Model, *, force: bool) -> None:
+    def __init__(self, path: Path, head: bytes, *, force: bool, staging: str | None = None) -> None:
         self.path = path
-        self._model = model
-        self._n_rows = 0
+        self._n_rows = -1  # the head is no row
         self._bgzf: BgzfWriter | None = None
         if str(path) == STDOUT:
             self._target: TableFile = StdoutFile()
         else:
-            target = self._target = CountedFile(path, force=force)
+            target = self._target = CountedFile(path, force=force, staging=staging)
             self._bgzf = BgzfWriter(target.file) if path.name.endswith(".gz") else None
-        names = [*text_names(model), *(_UNSAFE_NAME.sub("_", column.name) for column in model.scorer.columns)]
         try:
-            self._put("\t".join(names).encode() + b"\n")
+            self.add(head)
         except BaseException:
             self.discard()
             raise
 
-    def write(self, block: Block, alleles: Alleles, scored: Scored) -> None:
-        """Add the rows of a block."""
-        rows = table_rows(alleles, scored, self._model)
-        words = [STATUS_WORDS[status] for status in scored.status.tolist()]
-        heads = [head + b"\t" + word for head, word in zip(allele_heads(block, alleles), words, strict=True)]
-        if len(heads) != len(rows.allele):
-            heads = [heads[allele] for allele in rows.allele.tolist()]
-        if rows.genes is not None:
-            heads = [head + b"\t" + gene.encode() for head, gene in zip(heads, rows.genes, strict=True)]
-        for start, lines in _score_lines(rows.scores, self._model.scorer.columns):
-            piece = heads[start : start + len(lines)]
-            self._put(b"".join([head + line for head, line in zip(piece, lines, strict=True)]))
-        self._n_rows += len(heads)
+    def add(self, packed: bytes) -> None:
+        """Add rows as text, each with its line end.
+
+        Raises:
+            DiskError: If the disk is full or fails.
+        """
+        with self._target.errors():
+            (self._bgzf or self._target.file).write(packed)
+        self._n_rows += packed.count(b"\n")
 
     def seal(self) -> None:
         """Close the file and count its lines again.
@@ -191,9 +227,35 @@ class TsvWriter:
             self._bgzf.abort()
         self._target.discard()
 
-    def _put(self, text: bytes) -> None:
-        with self._target.errors():
-            (self._bgzf or self._target.file).write(text)
+
+class TsvWriter(TsvFile):
+    """Writes the table of a model as TSV; see `open_table`.
+
+    Bytes of the VCF are written as they came, also where they are not UTF-8.
+    """
+
+    def __init__(self, path: Path, model: Model, *, force: bool, staging: str | None = None) -> None:
+        self._model = model
+        names = [*text_names(model), *(_UNSAFE_NAME.sub("_", column.name) for column in model.scorer.columns)]
+        super().__init__(path, "\t".join(names).encode() + b"\n", force=force, staging=staging)
+
+    def write(self, block: Block, alleles: Alleles, scored: Scored) -> None:
+        """Add the rows of a block."""
+        for lines in _lines(self._model, block, alleles, scored):
+            self.add(lines)
+
+
+def _lines(model: Model, block: Block, alleles: Alleles, scored: Scored) -> Iterator[bytes]:
+    rows = table_rows(alleles, scored, model)
+    words = [STATUS_WORDS[status] for status in scored.status.tolist()]
+    heads = [head + b"\t" + word for head, word in zip(allele_heads(block, alleles), words, strict=True)]
+    if len(heads) != len(rows.allele):
+        heads = [heads[allele] for allele in rows.allele.tolist()]
+    if rows.genes is not None:
+        heads = [head + b"\t" + gene.encode() for head, gene in zip(heads, rows.genes, strict=True)]
+    for start, lines in _score_lines(rows.scores, model.scorer.columns):
+        piece = heads[start : start + len(lines)]
+        yield b"".join([head + line for head, line in zip(piece, lines, strict=True)])
 
 
 def _score_lines(scores: NDArray[np.float32], columns: Sequence[Column]) -> Iterator[tuple[int, list[bytes]]]:

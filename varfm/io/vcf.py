@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
-from itertools import chain
+from itertools import chain, islice
 from types import TracebackType
 
 from varfm.errors import InputError
 from varfm.io.block import Block
+from varfm.io.cut import Shard, bgzf_text, lines_between, plain_text
 from varfm.io.header import (
     VcfHeader,
     check_start,
@@ -18,6 +19,7 @@ from varfm.io.header import (
     with_lines,
     without_varfm,
 )
+from varfm.io.recheck import count_bcf
 from varfm.io.scan import MAX_LINE_BYTES, block_of, cut_lines
 from varfm.io.streams import open_stream
 
@@ -33,16 +35,20 @@ class VcfReader:
         is_bcf: True if the input is BCF; lines are then those that `bcftools view` would print.
     """
 
-    def __init__(self, source: str) -> None:
+    def __init__(self, source: str, shard: Shard | None = None) -> None:
         """Open a file and read its header.
 
         Args:
             source: A path, or `-` for stdin: VCF as text, gzip or BGZF, or BCF.
+            shard: Give only the records of this shard of a regular file.
 
         Raises:
             InputError: If the file cannot be read, is no VCF, or its header is malformed.
         """
         self._source = source
+        self._shard = shard
+        self._share = 0.0
+        self._n_skipped = 0
         self._stream = open_stream(source)
         self.name = self._stream.name
         self.is_bcf = self._stream.is_bcf
@@ -50,6 +56,8 @@ class VcfReader:
             self._chunks = self._text()
             lines, self._body = self._read_header()
             self.header = parse_header(self.name, lines)
+            if shard is not None:
+                self._body, self._chunks = b"", self._text_of_shard(shard)
         except BaseException:
             self.close()
             raise
@@ -72,7 +80,9 @@ class VcfReader:
 
     @property
     def fraction(self) -> float | None:
-        """Share of the file's bytes, as stored, that were read so far; None where its size is not known."""
+        """Share of the file's bytes, as stored, or of the shard, that was read so far; None where it is not known."""
+        if self._shard is not None:
+            return self._share
         size = os.path.getsize(self._source) if os.path.isfile(self._source) else 0
         return min(1.0, self._stream.n_read / size) if size else None
 
@@ -82,12 +92,58 @@ class VcfReader:
         Raises:
             InputError: If a record is malformed or the input is cut or damaged; blocks before it were given.
         """
-        first_line = len(self.header.lines) + 1
-        chunks = chain([self._body] if self._body else [], self._chunks)
-        n_given = 0
-        for data, starts in cut_lines(self.name, chunks, n_records, first_line):
-            yield block_of(self.name, self.header, data, starts, first_line + n_given, n_given)
+        name, first_line = self.name, len(self.header.lines) + 1
+        if self._shard is not None:  # whose place in the file is not known
+            name, first_line = f"{self.name}, shard {self._shard}", 1
+        n_given = self._n_skipped
+        text = lines_between(self.text(), n_given) if n_given else self.text()
+        for data, starts in cut_lines(name, text, n_records, first_line + n_given):
+            yield block_of(name, self.header, data, starts, first_line + n_given, n_given)
             n_given += len(starts) - 1
+
+    def skip(self, n_records: int) -> None:
+        """Leave out the first records; they are not looked at, but count in numbers of lines and records."""
+        self._n_skipped = n_records
+
+    def text(self) -> Iterator[bytes]:
+        """Give the records' bytes in pieces of any size, not looked at. Takes the place of `blocks`.
+
+        Raises:
+            InputError: If the input is cut or damaged.
+        """
+        return chain([self._body] if self._body else [], self._chunks)
+
+    def _text_of_shard(self, shard: Shard) -> Iterator[bytes]:
+        if self.is_bcf or self._stream.packing == "gzip":
+            yield from self._counted_text(shard)
+            return
+        cut = bgzf_text if self._stream.packing == "bgzf" else plain_text
+        yield from cut(self._source, sum(map(len, self.header.lines)), shard, self._note)
+
+    def _counted_text(self, shard: Shard) -> Iterator[bytes]:
+        """Cut by number of records, where no record's place in the file can be known without reading all before it."""
+        records = range(*shard.span(self._count()))
+        if self.is_bcf:
+            from varfm.io.bcf import text_of_bcf
+
+            with open_stream(self._source) as stream:
+                yield from islice(text_of_bcf(stream, records), 1, None)  # the first piece is the header
+        else:
+            with VcfReader(self._source) as whole:
+                yield from lines_between(whole.text(), records.start, records.stop)
+
+    def _count(self) -> int:
+        if self.is_bcf:
+            with open_stream(self._source) as stream:
+                return count_bcf(stream)
+        with VcfReader(self._source) as whole:
+            n_records, last = 0, b"\n"
+            for chunk in whole.text():
+                n_records, last = n_records + chunk.count(b"\n"), chunk[-1:]
+        return n_records + (last != b"\n")
+
+    def _note(self, share: float) -> None:
+        self._share = share
 
     def _text(self) -> Iterator[bytes]:
         if self.is_bcf:

@@ -43,13 +43,21 @@ class VcfWriter:
     Leaving the context without `publish` leaves no file behind.
     """
 
-    def __init__(self, output: str, *, force: bool, contigs: Mapping[str, int | None] | None = None) -> None:
+    def __init__(
+        self,
+        output: str,
+        *,
+        force: bool,
+        contigs: Mapping[str, int | None] | None = None,
+        staging: str | None = None,
+    ) -> None:
         """Check that the output can be written, and start.
 
         Args:
             output: A path that ends with `.vcf`, `.vcf.gz` or `.bcf`, or `-` for text on stdout.
             force: Replace a file that is there.
             contigs: Names and lengths for the `##contig` lines that BCF needs and the header lacks; unused for text.
+            staging: The folder of the temporary file; see `AtomicFile`.
 
         Raises:
             OptionError: If the suffix is none of these, the file exists and `force` is False, or its folder is missing.
@@ -65,7 +73,7 @@ class VcfWriter:
             return
         suffix = _suffix_of(output)
         self._has_index = suffix != ".vcf"
-        self._atomic = AtomicFile(output, force)
+        self._atomic = AtomicFile(output, force, staging)
         try:
             self._sink = _sink_of(suffix, self._atomic, contigs or {})
         except BaseException:
