@@ -258,11 +258,24 @@ def test_leftovers_of_long_ago_are_removed_and_younger_ones_kept(server: Server,
     assert names(tmp_path) == [".weights.h5.2-b.tmp", "weights.h5"]
 
 
-def test_without_the_lock_a_failed_download_leaves_nothing(server: Server, tmp_path: Path) -> None:
+def test_without_the_lock_the_piece_of_a_failed_download_is_kept_for_the_next(server: Server, tmp_path: Path) -> None:
     server.script = [cut, status(503)]
     with pytest.raises(ModelError):
         get(remote(server.url), tmp_path, lock_wait_s=0.0)
-    assert names(tmp_path) == []
+    server.script = [whole]
+    get(remote(server.url), tmp_path, lock_wait_s=0.0)
+    assert server.asked[-1]["range"] == f"bytes={HALF}-"
+    check_right(tmp_path)
+
+
+def test_failure_does_not_count_where_another_process_brought_the_file(server: Server, tmp_path: Path) -> None:
+    def refuse_late(handler: Handler) -> None:
+        (tmp_path / "weights.h5").write_bytes(PAYLOAD)
+        handler.send_error(404)
+
+    server.script = [refuse_late]
+    get(remote(server.url), tmp_path)
+    check_right(tmp_path)
 
 
 def wait_until(condition: Callable[[], bool]) -> None:

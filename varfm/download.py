@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import platform
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -16,12 +15,12 @@ from urllib.parse import urlsplit
 
 from varfm.errors import DiskError, ModelError
 from varfm.https import Body, BrokenOff, Progress, RangeRefused, Refused, Transport, open_body
+from varfm.partial import claim, clear, fresh, leave
 
 logger = logging.getLogger(__name__)
 
 _PIECE = 1 << 18
 _PROGRESS_THAT_COUNTS = 1 << 20
-_STALE_S = 3 * 24 * 3600
 _WEB_PAGE = (b"<!doctype html", b"<html", b"<head")
 _MOST_OF_A_TABLE = 50_000_000
 
@@ -94,7 +93,7 @@ def fetch(file: RemoteFile, folder: Path, *, owner: str, transport: Transport) -
     """Bring a file into a folder; one that is there and right is kept.
 
     Processes wait for each other where the file system can lock, so that one fetches for all. Nothing depends on
-    that: without the lock each writes a temporary file of its own, and the rename at the end is atomic.
+    that: each writes a temporary file of its own, and the rename at the end is atomic.
 
     Args:
         owner: The checkpoint, for messages.
@@ -106,18 +105,19 @@ def fetch(file: RemoteFile, folder: Path, *, owner: str, transport: Transport) -
     target = folder / file.name
     with _disk_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-    with _lock(target.parent, transport.lock_wait_s) as locked:
-        if _is_right(file, target):
-            return
-        _remove_stale(target)
-        partial = _partial_of(target, locked)
-        try:
-            _fetch_from_any(file, partial, owner, transport)
-            with _disk_errors(target):
-                os.replace(partial, target)
-        finally:
-            if not locked:
-                partial.unlink(missing_ok=True)
+    with _lock(target.parent, transport.lock_wait_s):
+        if not _is_right(file, target):
+            _fetch_alone(file, target, owner, transport)
+        clear(target)
+
+
+def _fetch_alone(file: RemoteFile, target: Path, owner: str, transport: Transport) -> None:
+    try:
+        with _fetched(file, target, owner, transport) as partial, _disk_errors(target):
+            os.replace(partial, target)
+    except ModelError:
+        if not _is_right(file, target):  # without a lock, another process may have been luckier meanwhile
+            raise
 
 
 def fetch_members(files: Sequence[RemoteFile], folder: Path, *, owner: str, transport: Transport) -> None:
@@ -137,21 +137,30 @@ def fetch_members(files: Sequence[RemoteFile], folder: Path, *, owner: str, tran
     target = folder / archive.name
     with _disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    with _lock(folder, transport.lock_wait_s) as locked:
+    with _lock(folder, transport.lock_wait_s):
         wanted = [file for file in files if not _is_right(file, folder / file.name)]
         if not wanted:
             return
-        _remove_stale(target)
-        partial = _partial_of(target, locked)
-        keep = locked  # what is here of a download that breaks off is worth keeping, an archive that was read is not
-        try:
-            _fetch_from_any(archive, partial, owner, transport)
-            keep = False
+        with _fetched(archive, target, owner, transport) as partial:
             for file in wanted:
                 _extract(file, partial, folder / file.name, owner)
-        finally:
-            if not keep:
-                partial.unlink(missing_ok=True)
+        clear(target)
+
+
+@contextmanager
+def _fetched(file: RemoteFile, target: Path, owner: str, transport: Transport) -> Iterator[Path]:
+    """Fetch to a temporary file that goes away in the end; what is here of a download that breaks off is kept."""
+    partial = claim(target)
+    try:
+        _fetch_from_any(file, partial, owner, transport)
+    except BaseException:
+        with suppress(OSError):
+            leave(partial, target)
+        raise
+    try:
+        yield partial
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _extract(file: RemoteFile, archive: Path, target: Path, owner: str) -> None:
@@ -160,7 +169,7 @@ def _extract(file: RemoteFile, archive: Path, target: Path, owner: str) -> None:
 
     with _disk_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-    partial = _partial_of(target, locked=False)
+    partial = fresh(target)
     try:
         extract_member(archive, file.member, partial, size=file.size)
         if not _has_digest(file, partial):
@@ -197,34 +206,9 @@ def _shown_digest(file: RemoteFile, path: Path) -> str:
     return f"{'sha256' if file.sha256 else 'md5'} {_digest_of(file, path)} instead of {file.digest}"
 
 
-def _partial_of(target: Path, locked: bool) -> Path:
-    """Name the temporary file: the holder of the lock may resume an earlier one of this machine, others may not."""
-    if locked:
-        return target.with_name(f".{target.name}.{_machine()}.part")
-    return target.with_name(f".{target.name}.{os.getpid()}-{os.urandom(8).hex()}.tmp")
-
-
-def _machine() -> str:
-    """Name this machine until it is restarted: on some network file systems a lock holds on one machine only."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text()
-    except OSError:
-        boot = ""
-    return hashlib.sha256(f"{platform.node()} {boot}".encode()).hexdigest()[:12]
-
-
-def _remove_stale(target: Path) -> None:
-    """Remove what broken downloads of long ago left, whichever machine they ran on."""
-    for path in target.parent.iterdir():
-        if path.name.startswith(f".{target.name}.") and path.suffix in (".part", ".tmp"):
-            with suppress(OSError):
-                if time.time() - path.stat().st_mtime > _STALE_S:
-                    path.unlink()
-
-
 @contextmanager
-def _lock(folder: Path, wait_s: float) -> Iterator[bool]:
-    """Lock the folder itself, which leaves no lock file behind; False where that cannot be had."""
+def _lock(folder: Path, wait_s: float) -> Iterator[None]:
+    """Lock the folder itself, which leaves no lock file behind; go on without where that cannot be had."""
     import fcntl
 
     with _disk_errors(folder):
@@ -240,7 +224,7 @@ def _lock(folder: Path, wait_s: float) -> Iterator[bool]:
                 time.sleep(0.1)
             except OSError:  # a file system without locks
                 break
-        yield locked
+        yield
     finally:
         os.close(handle)
 
