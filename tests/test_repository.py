@@ -30,6 +30,7 @@ LAYERS = (
         "varfm.cache",
         "varfm.bgzf",
         "varfm.https",
+        "varfm.partial",
         "varfm.fasta",
         "varfm.io",
         "varfm.readers",

@@ -95,9 +95,9 @@ def _is_running(process: int) -> bool:
 def _machine() -> str:
     """Name what numbers of processes are good for: this machine until it is restarted, or one container of it."""
     parts = [platform.node()]
-    for read in (lambda: Path("/proc/sys/kernel/random/boot_id").read_text(), lambda: os.readlink("/proc/self/ns/pid")):
-        with suppress(OSError):
-            parts.append(read())
+    with suppress(OSError):  # each of them is there on Linux only
+        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text())
+        parts.append(os.readlink("/proc/self/ns/pid"))
     return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:12]
 
 
