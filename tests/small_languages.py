@@ -104,11 +104,12 @@ SMALL = {
 @cache
 def small_language(name: str, **options: Any) -> Model:
     """Load a small model as a user does; each once."""
-    return load(name, ModelOptions(weights=_folder(name), offline=True, window=SMALL[name].window, **options))
+    return load(name, ModelOptions(weights=small_folder(name), offline=True, window=SMALL[name].window, **options))
 
 
 @cache
-def _folder(name: str) -> Path:
+def small_folder(name: str) -> Path:
+    """Write the published folder of a small model; each once."""
     folder = Path(mkdtemp(prefix="varfm-language-"))
     small = SMALL[name]
     module = importlib.import_module(f"varfm.models.{catalog.get(name).module}")

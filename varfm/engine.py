@@ -126,9 +126,9 @@ class Engine:
         sites = scorer.sites(left, right, self._genes)
         if isinstance(sites, Status):
             result.status[allele] = sites
-        elif left.ref == left.alt:
+        elif left.ref == left.alt and (unchanged := scorer.unchanged()) is not None:
             for site in sites:
-                result.add(allele, site.gene, scorer.unchanged())
+                result.add(allele, site.gene, unchanged)
         elif max(len(left.ref), len(left.alt)) > scorer.max_allele:
             result.status[allele] = Status.TOO_LONG
         else:

@@ -133,8 +133,8 @@ class Scorer(Protocol):
     def score(self, site: Site, answers: Sequence[Tensor]) -> Tensor:
         """Compare answers, in the order of `haplotypes` -> (n_values,) float64, on any device."""
 
-    def unchanged(self) -> NDArray[np.float64]:
-        """Give the (n_values,) values of an allele equal to REF, for which no network runs."""
+    def unchanged(self) -> NDArray[np.float64] | None:
+        """Give the (n_values,) values of an allele equal to REF, for which no network runs; None: it must."""
 
     @property
     def plain_fields(self) -> tuple[int, ...] | None:

@@ -293,7 +293,7 @@ def load_models(options: SessionOptions) -> list[Model]:
     """Load the models of a run.
 
     Raises:
-        OptionError: If one local weight file is given for several models, or a model of genes has no annotation.
+        OptionError: If local weights or an adapter are given for several models, or a model of genes has no annotation.
         ModelError: If a model cannot be loaded.
     """
     from varfm.engine import missing_genes
@@ -301,6 +301,8 @@ def load_models(options: SessionOptions) -> list[Model]:
 
     if options.model_options.weights and len(options.models) > 1:
         raise OptionError("--weights gives one model's files, but there are several models. Run them one at a time.")
+    if options.model_options.adapter and len(options.models) > 1:
+        raise OptionError("--adapter fits one model, but there are several models. Run them one at a time.")
     for name in options.models:  # before any of them is fetched
         if catalog.get(name).needs_genes and options.genes.path is None:
             raise missing_genes(name)

@@ -20,6 +20,7 @@ _NOT_FOR_SEI: dict[str, Any] = {
     "bins": None,
     "shifts": None,
     "max_distance": None,
+    "adapter": None,
 }
 """The options of `varfm score` that do not apply, and what stands in their place."""
 

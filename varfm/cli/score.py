@@ -171,6 +171,15 @@ def _option(panel: str, *names: str, **settings: Any) -> Callable[[Command], Com
 )
 @_option(
     "Model",
+    "--adapter",
+    metavar="DIR",
+    help=(
+        "Folder of a LoRA adapter that peft or `varfm finetune` wrote, for a language model. Default: the model as it "
+        "was published."
+    ),
+)
+@_option(
+    "Model",
     "--model-config",
     metavar="FILE",
     help="JSON file with the sizes of a network that is not the published one. Default: config.json in that folder.",
@@ -323,6 +332,8 @@ def _session_options(chosen: dict[str, Any]) -> SessionOptions:
             window=chosen["window"],
             max_distance=chosen["max_distance"],
             compat=chosen["compat"],
+            adapter=Path(chosen["adapter"]) if chosen["adapter"] else None,
+            embeddings=chosen.get("embeddings", False),
             model_config=Path(chosen["model_config"]) if chosen["model_config"] else None,
             weights=Path(chosen["weights"]) if chosen["weights"] else None,
             require_published=chosen["require_published"],

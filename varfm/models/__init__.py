@@ -31,6 +31,8 @@ class ModelOptions:
         window: Bases that a language model reads; None: the model's default.
         max_distance: Bases between allele and TSS; None: the model's default.
         compat: Name of an upstream's way of placing indels; None: the right way.
+        adapter: Folder of a LoRA adapter for a language model; None: the model as it was published.
+        embeddings: Give the embeddings of a language model themselves, in place of scores.
         weights: Local file or folder to take instead of the catalogue's.
         model_config: JSON file with the sizes of a network that is not the published one.
         require_published: Refuse weights that are not the published file.
@@ -48,6 +50,8 @@ class ModelOptions:
     window: int | None = None
     max_distance: int | None = None
     compat: str | None = None
+    adapter: Path | None = None
+    embeddings: bool = False
     weights: Path | None = None
     model_config: Path | None = None
     require_published: bool = False
@@ -61,7 +65,7 @@ OF_TRACKS = ON_ALLELES | {"scores", "model_config"}
 """Options of models with many tracks."""
 OF_BINS = OF_TRACKS | {"bins", "shifts"}
 """Options of models with many tracks in bins."""
-CHOICES = OF_BINS | {"max_distance", "compat", "window"}
+CHOICES = OF_BINS | {"max_distance", "compat", "window", "adapter"}
 """Fields of `ModelOptions` that not every model has. The module of a model names those it takes in `OPTIONS`."""
 
 

@@ -92,6 +92,13 @@ class LanguageNetwork(nn.Module):
         read = hidden.gather(1, positions[:, :, None].expand(-1, -1, hidden.shape[-1]))
         return read.mean(1) if embeds else language.logits(read)
 
+    @torch.inference_mode()
+    def embedding_width(self) -> int:
+        """Give the numbers of an embedding."""
+        ids = self.tokenizer.encode(b"\0\1\2\3" * 4).ids
+        request = np.frombuffer(Request(ids, [0], embeds=True).pack(), np.uint8)
+        return int(self.forward(torch.from_numpy(request.copy())[None]).shape[1])
+
     def reduce(self, haplotype: Haplotype, sequence: bytes, outputs: Sequence[Tensor]) -> Tensor:
         """Turn logits into log probabilities of what stands there, in float64."""
         if haplotype.reading == "embedding":

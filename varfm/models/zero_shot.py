@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -14,15 +14,18 @@ from varfm.checkpoints import Checkpoint, LocalWeights
 from varfm.encoding.tokens import Tokenizer
 from varfm.errors import ModelError, OptionError
 from varfm.models import ModelOptions
+from varfm.models.adapted_head import TrainedHead, check_belongs, read_head
 from varfm.models.language import LanguageNetwork
 from varfm.models.loading import origin
+from varfm.models.lora import apply_adapter, read_adapter
 from varfm.protocols import Model
-from varfm.scorers.likelihood import scorer_of
+from varfm.scorers.embedding import DISTANCES, FINETUNED, EmbeddingScorer
+from varfm.scorers.likelihood import LikelihoodScorer, scorer_of
+from varfm.scorers.placement import Strands
 
-OPTIONS = frozenset({"scores", "strands", "window"})
+OPTIONS = frozenset({"scores", "strands", "window", "adapter"})
 """Options that language models take."""
 
-DISTANCES = ("L2", "COSINE")
 CONFIG = "config.json"
 _MAX_CONFIG = 10_000_000
 
@@ -87,23 +90,58 @@ def language_model(
     Raises:
         OptionError: If an option's value is not known.
     """
-    length = _window(checkpoint, options, reading)
+    facts, trained = _adapted(checkpoint, weights, options, network)
+    length = _window(checkpoint, options, reading, trained)
     strands = "forward" if reading.equivariant else options.strands or "both"
     index = checkpoint.index * length // checkpoint.window
-    scorer = scorer_of(checkpoint.likelihood, length, index, strands, _embeds(checkpoint, options))
+    wrapped = LanguageNetwork(network, tokenizer, length, reading.block).eval()
+    scorer: EmbeddingScorer | LikelihoodScorer
+    if options.embeddings:
+        scorer = EmbeddingScorer(length, index, strands, wrapped.embedding_width())
+        names = "embeddings of ref and alt"
+    else:
+        scorer = _likelihood(checkpoint, options, length, strands, trained)
+        names = ",".join(column.name for column in scorer.columns)
     details = (
         ("window", str(length)),
-        ("index", str(scorer.index)),
+        ("index", str(index)),
         ("method", scorer.method),
         ("strands", "both in one pass" if reading.equivariant else strands),
-        ("scores", ",".join(column.name for column in scorer.columns)),
+        ("scores", names),
+        *facts,
     )
-    wrapped = LanguageNetwork(network, tokenizer, length, reading.block).eval()
     return Model(checkpoint.name, wrapped, scorer, origin(checkpoint, weights, details), reading.batch_rows)
 
 
-def _window(checkpoint: Checkpoint, options: ModelOptions, reading: Reading) -> int:
-    length = checkpoint.window if options.window is None else options.window
+def _adapted(
+    checkpoint: Checkpoint, weights: LocalWeights, options: ModelOptions, network: nn.Module
+) -> tuple[tuple[tuple[str, str], ...], TrainedHead | None]:
+    """Apply the adapter that the user gives; what it says for the header, and its head where it has one."""
+    folder = options.adapter
+    if folder is None:
+        return (), None
+    adapter = read_adapter(folder)
+    trained = read_head(folder)
+    if trained is not None:
+        check_belongs(trained, folder, checkpoint.name, weights.sha256, adapter.sha256)
+    apply_adapter(adapter, network, checkpoint)
+    of_head = (("adapter_head", f"sha256:{trained.sha256}"),) if trained else ()
+    return (*adapter.facts, *of_head), trained
+
+
+def _likelihood(
+    checkpoint: Checkpoint, options: ModelOptions, length: int, strands: Strands, trained: TrainedHead | None
+) -> LikelihoodScorer:
+    index = checkpoint.index * length // checkpoint.window
+    head = trained.head if trained else None
+    embeds = _embeds(checkpoint, options, {FINETUNED} if head else set())
+    return replace(scorer_of(checkpoint.likelihood, length, index, strands, embeds), head=head)
+
+
+def _window(checkpoint: Checkpoint, options: ModelOptions, reading: Reading, trained: TrainedHead | None) -> int:
+    length = options.window
+    if length is None:  # a head goes by the window that it was trained with
+        length = trained.window if trained else checkpoint.window
     too_long = reading.longest is not None and length > reading.longest
     if length < 2 or too_long or length % reading.step:
         upper = f" up to {reading.longest:,}" if reading.longest else ""
@@ -112,10 +150,10 @@ def _window(checkpoint: Checkpoint, options: ModelOptions, reading: Reading) -> 
     return length
 
 
-def _embeds(checkpoint: Checkpoint, options: ModelOptions) -> bool:
+def _embeds(checkpoint: Checkpoint, options: ModelOptions, others: set[str]) -> bool:
     asked = {text.upper() for text in options.scores}
     every = scorer_of(checkpoint.likelihood, checkpoint.window, checkpoint.index, embeds=True)
-    unknown = asked - {column.name for column in every.columns}
+    unknown = asked - others - {column.name for column in every.columns}
     if unknown:
         raise OptionError(
             f"--scores {', '.join(sorted(unknown))}: {checkpoint.name} has its likelihood score and, beside it, "

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from varfm.protocols import Column, Field, GeneIndex, Value
+from varfm.scorers.embedding import FINETUNED, Head, by_allele, distance_columns, distances, embedded
 from varfm.scorers.placement import Strands
 from varfm.scorers.tracks import EVERY_KIND
 from varfm.variants import Status, Variant, VariantKind
@@ -57,6 +58,7 @@ class LikelihoodScorer:
         takes_indels: False where a change of length would move every token.
         strands: `both`: the score is the mean of two; `forward`: one, as for networks that read both strands alike.
         embeds: True: also the distance between the mean hidden states near the allele.
+        head: What was trained on these states, for its prediction; None: no such score.
     """
 
     length: int
@@ -65,6 +67,7 @@ class LikelihoodScorer:
     takes_indels: bool = True
     strands: Strands = "both"
     embeds: bool = False
+    head: Head | None = None
 
     needs_genes = False
 
@@ -87,11 +90,9 @@ class LikelihoodScorer:
             text = f"Tokens that the score reads of {allele}, strands averaged."
             scores.append(Column(f"N_TOKENS_{allele}", text, "tokens", "count", signed=False))
         if self.embeds:
-            about = "distance between the mean hidden states of ref and alt within 64 bases of the allele"
-            scores.append(Column("L2", f"Euclidean {about}.", "none", "|e(alt) - e(ref)|, strands averaged", False))
-            scores.append(
-                Column("COSINE", f"Cosine {about}.", "none", "1 - cos(e(alt), e(ref)), strands averaged", False)
-            )
+            scores += distance_columns()
+        if self.head is not None:
+            scores.append(self.head.column)
         return tuple(scores)
 
     @cached_property
@@ -128,8 +129,8 @@ class LikelihoodScorer:
         found = []
         for strand in self._strands(site):
             found += [strand.ref] if strand.alt is None else [strand.ref, strand.alt]
-        if self.embeds:
-            found += self._embedded(site)
+        if self.embeds or self.head is not None:
+            found += embedded(site, self.length, self.index, self.strands)
         return found
 
     def _strands(self, site: Site) -> list[_Strand]:
@@ -170,16 +171,6 @@ class LikelihoodScorer:
             start -= strand == "-"
         return start, start + max(1, n_own)
 
-    def _embedded(self, site: Site) -> list[Haplotype]:
-        pair = left_fixed(site.left, self.length, self.index)
-        found = []
-        for own in pair:
-            start = site.left.start - own.window.start
-            n_own = len(site.left.ref if own.variant is None else site.left.alt)
-            forward = _read(own, site.left, "embedding", (start, start + n_own), "+")
-            found += [forward] if self.strands == "forward" else [forward, reversed_strand(forward)]
-        return found
-
     def score(self, site: Site, answers: Sequence[Tensor]) -> Tensor:
         """Compare answers, (2,) each, then embeddings (width,) -> (n_values,) float64."""
         import torch
@@ -194,10 +185,17 @@ class LikelihoodScorer:
                 alt = rest.pop(0)
                 values.append((float(alt[0] - ref[0]), float(ref[1]), float(alt[1])))
         by_name = self._named(site, np.array(values))
-        if self.embeds:
-            by_name |= _distances(rest)
+        if rest:
+            by_name |= self._of_embeddings(rest)
         numbers = [by_name.get(column.name, float("nan")) for column in self.columns]
         return torch.tensor(numbers, dtype=torch.float64)
+
+    def _of_embeddings(self, answers: Sequence[Tensor]) -> dict[str, float]:
+        ref, alt = by_allele(answers)
+        found = distances(ref, alt) if self.embeds else {}
+        if self.head is not None:
+            found[FINETUNED] = float(self.head.predict(*(part.mean(0).cpu().numpy() for part in (ref, alt))))
+        return found
 
     def _named(self, site: Site, values: NDArray[np.float64]) -> dict[str, float]:
         score, n_ref, n_alt = values.mean(0).tolist()
@@ -209,9 +207,9 @@ class LikelihoodScorer:
         return found
 
     def unchanged(self) -> NDArray[np.float64]:
-        """Give zeros; nothing was read, so there is no count."""
+        """Give zeros; nothing was read, so there is no count, and no prediction, which compares nothing."""
         values = np.zeros(self.n_values)
-        values[[column.name.startswith("N_TOKENS") for column in self.columns]] = np.nan
+        values[[column.name.startswith(("N_TOKENS", FINETUNED)) for column in self.columns]] = np.nan
         return values
 
     def headline(self, scores: NDArray[np.float64], gene: Gene | None) -> tuple[Value, ...]:
@@ -230,12 +228,3 @@ def _read(
 ) -> Haplotype:
     forward = own._replace(reading=reading, focus=focus, partner=variant)
     return forward if strand == "+" else reversed_strand(forward)
-
-
-def _distances(embeddings: Sequence[Tensor]) -> dict[str, float]:
-    import torch
-
-    half = len(embeddings) // 2
-    ref, alt = (torch.stack(list(part)).double() for part in (embeddings[:half], embeddings[half:]))
-    cosine = 1 - torch.nn.functional.cosine_similarity(ref, alt, dim=1)
-    return {"L2": float((alt - ref).norm(dim=1).mean()), "COSINE": float(cosine.mean())}
