@@ -35,6 +35,7 @@ LAYERS = (
         "varfm.io",
         "varfm.readers",
         "varfm.encoding",
+        "varfm.delta",
         "varfm.scorers",
     },
     {"varfm.plan", "varfm.pipeline", "varfm.download", "varfm.genome", "varfm.contigs", "varfm.annotation"},

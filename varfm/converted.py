@@ -34,8 +34,9 @@ class Sidecar:
     version: int
 
 
-VERSION = 1
-"""Raised whenever the names of tensors of any model change, so that older conversions are made again."""
+VERSION = 2
+"""Raised whenever the names of tensors of any model change, or the order of their values, so that older conversions are
+made again."""
 
 
 def converted_path(checkpoint: Checkpoint) -> Path:

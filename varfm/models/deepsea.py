@@ -4,8 +4,10 @@ DeepSEA: Zhou and Troyanskaya, Nature Methods 12 (2015) 931. Package v0.94 (Torc
 github.com/kipoi/models, DeepSEA/model_architecture.py, commit 06bfe84 (MIT, the model CC-BY 3.0).
 Beluga: Zhou et al., Nature Genetics 50 (2018) 1171. Code: github.com/FunctionLab/ExPecto, chromatin.py, commit 1b89458
 (Princeton academic licence: not for commercial use, no redistribution).
-What differs from upstream: bases are in the order A, C, G, T, for which the first kernels are reordered at loading, and
-convolutions have one dimension. N is all zeros, as upstream. Strands are averaged by the scorer, not by the network.
+What differs from upstream: bases are in the order A, C, G, T, for which the first kernels are reordered at loading;
+convolutions have one dimension; and the hidden layer reads position after position, so that the columns of a change
+stand together, where upstream's reads channel after channel. N is all zeros, as upstream. Strands are
+averaged by the scorer, not by the network.
 """
 
 from __future__ import annotations
@@ -165,7 +167,7 @@ class Chromatin(nn.Module):
             if number in self.pooled:
                 x = functional.max_pool1d(x, self.pool)
             x = self.rectified(conv(x))
-        return self.tracks(self.rectified(self.hidden(x.flatten(1))))  # channel-major
+        return self.tracks(self.rectified(self.hidden(x.transpose(1, 2).flatten(1))))  # position-major
 
     def rectified(self, x: Tensor) -> Tensor:
         """Apply the nonlinearity."""
@@ -220,7 +222,9 @@ def convert(tensors: Tensors, config: Config, path: Path) -> dict[str, NDArray[n
         state[f"{ours}.bias"] = tensors.take(f"{theirs}.bias", tuple(wanted[f"{ours}.bias"].shape))
     tensors.check_all_taken()
     _check_floor(tensors, path)
-    return state | {"convs.0.weight": state["convs.0.weight"][:, AGCT]}
+    by_channel = state["hidden.weight"].reshape(config.n_hidden, -1, config.n_positions)
+    by_position = by_channel.transpose(0, 2, 1).reshape(config.n_hidden, -1)
+    return state | {"convs.0.weight": state["convs.0.weight"][:, AGCT], "hidden.weight": by_position}
 
 
 def _layouts(config: Config) -> list[list[str]]:

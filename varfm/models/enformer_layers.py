@@ -47,6 +47,9 @@ class AttentionPool(nn.Module):
     Softmax of two logits is the sigmoid of their difference, and the logits are linear: one product serves a pair.
     """
 
+    positions_per_block = 2
+    """What it reads of each answer; the mark that `varfm.delta` knows."""
+
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.logits = nn.Conv1d(channels, channels, 1, bias=False)

@@ -8,6 +8,7 @@ N is zeros in all four channels, base order A, C, G, T. Nothing is padded.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -68,7 +69,8 @@ class MiniNet(nn.Module):
 
     def forward(self, batch: Tensor) -> Tensor:
         """Give (n, 2) logits in the order of `FACTORS` for (n, 99) uint8 base codes 0-4."""
-        return self.head(self.trunk(onehot(batch)))
+        kernel = cast(Tensor, self.trunk[0].weight)
+        return self.head(self.trunk(onehot(batch, dtype=kernel.dtype)))
 
     def reduce(self, haplotype: Haplotype, sequence: bytes, outputs: Sequence[Tensor]) -> Tensor:
         """Give the (2,) logits of the only row; they have no orientation to turn back."""

@@ -50,7 +50,7 @@ class MpraDragonn(nn.Module):
 
     def forward(self, batch: Tensor) -> Tensor:
         """(n, 145) base codes -> (n, 12) z-scored log2 RNA/DNA."""
-        x = onehot(batch)
+        x = onehot(batch, dtype=self.dense.weight.dtype)
         for conv, norm in zip(self.convs, self.norms, strict=True):
             x = norm(functional.relu(conv(x)))
         return self.dense(x.transpose(1, 2).flatten(1))  # position-major, as Keras flattens

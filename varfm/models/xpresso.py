@@ -57,7 +57,9 @@ class Xpresso(nn.Module):
 
     def forward(self, batch: Tensor) -> Tensor:
         """(n, 10,500) base codes -> (n, 1) z-scored log10 mRNA level."""
-        x = functional.pad(onehot(batch), (2, 3))  # `same` for an even width puts the odd base on the right
+        x = functional.pad(
+            onehot(batch, dtype=self.conv1.weight.dtype), (2, 3)
+        )  # `same` for an even width puts the odd base on the right
         x = functional.max_pool1d(functional.relu(self.conv1(x)), 30)
         x = functional.max_pool1d(functional.relu(self.conv2(x)), 10)
         x = x.transpose(1, 2).flatten(1)  # position-major, as Keras flattens

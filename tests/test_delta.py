@@ -1,0 +1,215 @@
+"""Incremental evaluation equals the whole pass, wherever and however a window changes, and does the work it should."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from delta_networks import SUPERVISED, TOYS, drawn, executor_of
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.utils.flop_counter import FlopCounterMode
+
+from varfm.delta.executor import Executor, joined
+from varfm.delta.grid import STEP, changed_span, is_narrow, on_grid
+from varfm.delta.rules import Span
+from varfm.models import catalog
+
+every = pytest.mark.parametrize("name", [*SUPERVISED, *TOYS])
+TOLERANCE = 1e-10
+
+
+def codes_of(rows: list[bytes]) -> torch.Tensor:
+    return torch.from_numpy(np.frombuffer(b"".join(rows), np.uint8).reshape(len(rows), -1).copy())
+
+
+def window(length: int, seed: int) -> bytes:
+    return np.random.default_rng(seed).integers(0, 5, length).astype(np.uint8).tobytes()
+
+
+@st.composite
+def changes(draw: st.DrawFn, length: int) -> tuple[bytes, bytes]:
+    """A window, and the same with substitutions in up to three places, an insertion or a deletion."""
+    base = window(length, draw(st.integers(0, 99)))
+    edges = st.sampled_from([0, 1, 2, length // 2 - 1, length // 2, length - 2, length - 1])
+    row, kind = base, draw(st.sampled_from(["substitution", "substitution", "insertion", "deletion"]))
+    for _ in range(draw(st.integers(1, 3)) if kind == "substitution" else 1):
+        place = draw(edges | st.integers(0, length - 1))
+        bases = bytes(draw(st.lists(st.integers(0, 4), min_size=1, max_size=6)))
+        if kind == "substitution":
+            row = (row[:place] + bases + row[place + len(bases) :])[:length]
+        elif kind == "insertion":
+            row = (row[:place] + bases + row[place:])[:length]
+        else:
+            row = row[:place] + row[place + len(bases) :] + bases[: max(0, min(len(bases), length - place))]
+    assert len(row) == length
+    return base, row
+
+
+def incremental(executor: Executor, pairs: list[tuple[bytes, bytes]], span: Span) -> torch.Tensor:
+    """Run pairs that change inside a span, in one batch."""
+    route = executor.route(span)
+    _, (context,) = executor.reference(codes_of([base for base, _ in pairs]), [route])
+    return executor.alternate(codes_of([row[span.start : span.stop] for _, row in pairs]), context)
+
+
+@settings(max_examples=10)
+@every
+@given(data=st.data())
+def test_a_changed_window_has_the_outputs_of_a_whole_pass(name: str, data: st.DataObject) -> None:
+    network, length = drawn(name)
+    pairs = [data.draw(changes(length)) for _ in range(2)]
+    spans = [changed_span(*pair) for pair in pairs]
+    real = [span for span in spans if span.width] or [Span(0, 1)]
+    span = Span(min(one.start for one in real), max(one.stop for one in real))
+    if data.draw(st.booleans()):
+        span = on_grid(span, length)
+    found = incremental(executor_of(name), pairs, span)
+    expected = network(codes_of([row for _, row in pairs]))
+    assert found.shape == expected.shape
+    assert float((found - expected).abs().max()) <= TOLERANCE * max(1.0, float(expected.abs().max()))
+
+
+@every
+def test_every_place_of_one_window_can_change(name: str) -> None:
+    network, length = drawn(name)
+    base = window(length, 1)
+    step = max(1, length // 12)
+    for place in {*range(0, length, step), 1, length - 2, length - 1}:
+        row = base[:place] + bytes([(base[place] + 1) % 4]) + base[place + 1 :]
+        span = on_grid(changed_span(base, row), length)
+        assert is_narrow(span) and span.start <= place < span.stop
+        found, expected = incremental(executor_of(name), [(base, row)], span), network(codes_of([row]))
+        assert float((found - expected).abs().max()) <= TOLERANCE
+
+
+@every
+def test_the_reference_pass_is_the_networks_own(name: str) -> None:
+    network, length = drawn(name)
+    codes = codes_of([window(length, n) for n in range(2)])
+    executor = executor_of(name)
+    outputs, contexts = executor.reference(codes, [executor.route(Span(0, 3)), executor.route(Span(5, 9))])
+    assert torch.equal(outputs, network(codes))
+    assert len(contexts) == 2
+    bare, none = executor.reference(codes, [])
+    assert torch.equal(bare, outputs)
+    assert none == []
+
+
+@pytest.mark.parametrize("name", ["deepsea", "basenji2", "enformer"])
+def test_contexts_of_several_batches_can_be_put_together_and_picked_from(name: str) -> None:
+    network, length = drawn(name)
+    executor, span = executor_of(name), Span(length // 2, length // 2 + 3)
+    route = executor.route(span)
+    bases = [window(length, n) for n in range(5)]
+    pieces = [executor.reference(codes_of(part), [route])[1][0] for part in (bases[:3], bases[3:])]
+    order = [4, 0, 0, 2]
+    rows = [bases[n][: span.start] + bytes([n % 4, n % 3, 2]) + bases[n][span.stop :] for n in order]
+    context = joined(pieces).chosen(torch.tensor(order))
+    found = executor.alternate(codes_of([row[span.start : span.stop] for row in rows]), context)
+    assert float((found - network(codes_of(rows))).abs().max()) <= TOLERANCE
+    assert context.n_bytes > 0
+
+
+def test_a_change_that_no_output_reads_changes_nothing() -> None:
+    executor, length = executor_of("odd"), drawn("odd").length
+    base, row = window(length, 1), None
+    row = base[:-1] + bytes([(base[-1] + 1) % 4])
+    assert torch.equal(
+        incremental(executor, [(base, row)], Span(length - 1, length)), drawn("odd")[0](codes_of([base]))
+    )
+
+
+def test_networks_are_followed_as_far_as_they_go() -> None:
+    """What falls back to the whole pass is right, too, but saves nothing: so it is written down here."""
+    whole = {
+        name: next(node.name for node in executor_of(name).computed_whole) for name in (*SUPERVISED, *TOYS)
+    }  # fmt: skip
+    assert whole == {
+        "deepsea": "_threshold_3", "beluga": "relu_6", "basset": "layers_10", "basenji": "output",
+        "basenji2": "output", "enformer": "transformer_0_attention_norm", "sei": "matmul", "mini": "head_3",
+        "mpra-dragonn": "output", "xpresso": "pad_1", "odd": "getitem", "tail": "relu",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["deepsea", "beluga", "basset", "sei", "basenji2"])
+def test_the_middle_of_both_strands_is_in_one_cell(name: str) -> None:
+    length = catalog.get(name).window
+    middle = [on_grid(Span(place, place + 1), length) for place in (length // 2 - 1, length // 2)]
+    assert middle[0] == middle[1] == Span(length // 2 - STEP // 2, length // 2 + STEP // 2)
+
+
+@given(length=st.integers(1, 3000), data=st.data())
+def test_a_span_on_the_grid_holds_the_exact_one(length: int, data: st.DataObject) -> None:
+    start = data.draw(st.integers(0, length - 1))
+    exact = Span(start, data.draw(st.integers(start + 1, length)))
+    found = on_grid(exact, length)
+    assert 0 <= found.start <= exact.start < exact.stop <= found.stop <= length
+    assert on_grid(found, length) == found or not is_narrow(found)
+
+
+def test_the_span_of_a_change_runs_from_the_first_to_the_last_base_that_differs() -> None:
+    assert changed_span(b"\0\1\2\3\0", b"\0\3\2\1\0") == Span(1, 4)
+    assert changed_span(b"\0\1", b"\0\1").width == 0
+
+
+# --- work: products and sums counted on shapes alone ------------------------------------------------------------------
+
+
+def n_flops(run: Any) -> tuple[float, Any]:
+    with FlopCounterMode(display=False) as counter:
+        result = run()
+    return float(counter.get_total_flops()), result
+
+
+def empty_codes(width: int) -> torch.Tensor:
+    return torch.empty(1, width, dtype=torch.uint8, device="meta")
+
+
+def published(name: str) -> torch.nn.Module:
+    """Make a network of the published sizes without memory."""
+    checkpoint = catalog.get(name)
+    module = importlib.import_module(f"varfm.models.{checkpoint.module}")
+    with torch.device("meta"):
+        network: torch.nn.Module = module.network_of(module.config_of(checkpoint))
+    return network.to("meta").eval()
+
+
+def work_of_upstreams_pools(network: torch.nn.Module, codes: torch.Tensor) -> float:
+    """Count the products of Enformer's pools; upstream takes them for both positions of a pair, varfm for one."""
+    pools = [stage.pool for stage in (network.stem, *network.tower)]  # type: ignore[union-attr, misc]
+    found = 0.0
+    hooks = [
+        pool.register_forward_hook(lambda pool, args, out: sizes.append((out.shape[1], out.shape[2]))) for pool in pools
+    ]
+    sizes: list[tuple[int, int]] = []
+    network(codes)
+    for channels, length in sizes:
+        found += 2.0 * channels * channels * length
+    for hook in hooks:
+        hook.remove()
+    return found
+
+
+@pytest.mark.parametrize(
+    ("name", "most"),
+    [("deepsea", 0.12), ("basset", 0.12), ("beluga", 0.05), ("sei", 0.10), ("basenji2", 0.09), ("enformer", 0.23)],
+)
+def test_an_snv_costs_a_small_part_of_a_naive_pass(name: str, most: float) -> None:
+    network, length = published(name), catalog.get(name).window
+    naive, _ = n_flops(lambda: network(empty_codes(length)))
+    if name == "enformer":
+        naive += work_of_upstreams_pools(network, empty_codes(length))
+    executor = Executor(network, length)
+    middle = length // 2 - 1
+    route = executor.route(on_grid(Span(middle, middle + 1), length))
+    _, (context,) = executor.reference(empty_codes(length), [route])
+    changed, _ = n_flops(lambda: executor.alternate(empty_codes(route.span.width), context))
+    assert 0 < changed <= most * naive
+    wide = executor.route(Span(middle, length))
+    _, (context,) = executor.reference(empty_codes(length), [wide])
+    indel, _ = n_flops(lambda: executor.alternate(empty_codes(wide.span.width), context))
+    assert changed < indel < 0.63 * naive

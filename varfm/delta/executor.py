@@ -1,0 +1,268 @@
+"""Runs a network once on reference windows, and then only in part on windows that differ from one of them in a span."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn import functional
+
+from varfm.delta.rules import Columns, Flat, Input, Rule, Span, Window, rule_of
+from varfm.delta.spans import Route, beside_of, length_of, route_of
+from varfm.delta.trace import evaluate, traced
+
+
+@dataclass(frozen=True, eq=False)
+class Context:
+    """What is kept of reference windows for changes in one span; nothing of it depends on the other windows.
+
+    Attributes:
+        route: The way of the change.
+        margins: Values beside the changed ones, (windows, ...), by node and span of positions.
+        whole: Values of nodes whose readers are computed whole, (windows, ...).
+    """
+
+    route: Route
+    margins: Mapping[tuple[fx.Node, Span], Tensor]
+    whole: Mapping[fx.Node, Tensor]
+
+    @property
+    def n_bytes(self) -> int:
+        """Memory that it takes."""
+        return sum(value.numel() * value.element_size() for value in (*self.margins.values(), *self.whole.values()))
+
+    def chosen(self, rows: Tensor) -> Context:
+        """Give the same of some windows: (n,) indices, repeats allowed."""
+        return Context(
+            self.route,
+            {key: value.index_select(0, rows) for key, value in self.margins.items()},
+            {key: value.index_select(0, rows) for key, value in self.whole.items()},
+        )
+
+
+def joined(contexts: Sequence[Context]) -> Context:
+    """Put the windows of contexts of one route behind each other."""
+    first = contexts[0]
+    if len(contexts) == 1:
+        return first
+    return Context(
+        first.route,
+        {key: torch.cat([one.margins[key] for one in contexts]) for key in first.margins},
+        {key: torch.cat([one.whole[key] for one in contexts]) for key in first.whole},
+    )
+
+
+class Executor:
+    """Runs a network in two ways that agree to rounding: whole, and from the change of a span of bases.
+
+    Args:
+        network: In evaluation mode, on its device; it reads (n, length) base codes, and its `forward` can be traced.
+        length: Bases that it reads.
+    """
+
+    def __init__(self, network: nn.Module, length: int) -> None:
+        self.network = network.eval()
+        self.length = length
+        self._nodes = list(traced(network).nodes)
+        self._rules: dict[fx.Node, Rule] = {}
+        for node in self._nodes:
+            rule = rule_of(node, network, self._rules, length)
+            if rule is not None:
+                self._rules[node] = rule
+        self._constants = self._evaluated_constants()
+        self._kept_whole = set(self._read_whole())
+        self._last_reader = {source: node for node in self._nodes for source in node.all_input_nodes}
+        self.route = cache(self._route)
+
+    def _evaluated_constants(self) -> dict[fx.Node, Any]:
+        found: dict[fx.Node, Any] = {}
+        for node in self._nodes:
+            if node.op not in ("placeholder", "output") and all(one in found for one in node.all_input_nodes):
+                found[node] = evaluate(self.network, node, found)
+        return found
+
+    def _read_whole(self) -> Iterator[fx.Node]:
+        """Give the nodes of which the whole reference values are wanted."""
+        for node in self._nodes:
+            if node in self._constants:
+                continue
+            rule = self._rules.get(node)
+            if isinstance(rule, Columns):
+                yield node
+            elif rule is None:
+                for source in node.all_input_nodes:
+                    found = self._rules.get(source)
+                    if isinstance(found, Flat):
+                        yield found.source
+                    elif found is not None:
+                        yield source
+
+    @property
+    def stride(self) -> int:
+        """Bases that one position of the coarsest node stands for."""
+        strides: dict[fx.Node, int] = {}
+        for node, rule in self._rules.items():
+            if isinstance(rule, Input):
+                strides[node] = 1
+            elif not isinstance(rule, Flat | Columns):
+                before = max(strides[source] for source in rule.sources)
+                strides[node] = before * (rule.stride if isinstance(rule, Window) else 1)
+        return max(strides.values())
+
+    @property
+    def computed_whole(self) -> tuple[fx.Node, ...]:
+        """The nodes that no rule follows a change through; the output is the last of them."""
+        return tuple(node for node in self._nodes if node not in self._rules and node not in self._constants)
+
+    def _route(self, span: Span) -> Route:
+        return route_of(self._rules, span)
+
+    def reference(self, codes: Tensor, routes: Sequence[Route]) -> tuple[Tensor, list[Context]]:
+        """Run whole windows, and keep what changes along some routes read of them.
+
+        Args:
+            codes: (n, length) uint8 on the network's device.
+            routes: Of this executor.
+
+        Returns:
+            The network's outputs, and a context of all n windows for each route.
+        """
+        values: dict[fx.Node, Any] = dict(self._constants)
+        margins: list[dict[tuple[fx.Node, Span], Tensor]] = [{} for _ in routes]
+        whole: dict[fx.Node, Tensor] = {}
+        for node in self._nodes:
+            if node.op == "output":
+                return values[node.all_input_nodes[0]], [
+                    Context(route, kept, whole if routes else {}) for route, kept in zip(routes, margins, strict=True)
+                ]
+            if node in self._constants:
+                continue
+            values[node] = codes if node.op == "placeholder" else evaluate(self.network, node, values)
+            if routes and node in self._kept_whole:
+                whole[node] = values[node]
+            for route, kept in zip(routes, margins, strict=True):
+                for span in route.margins.get(node, ()):
+                    kept[node, span] = self._stretch(node, values[node], span).clone()
+            self._forget(node, values)
+        raise AssertionError("a graph ends with its output")
+
+    def alternate(self, codes: Tensor, context: Context) -> Tensor:
+        """Run windows that differ from those of a context in the span of its route.
+
+        Args:
+            codes: (n, width of the span) uint8, the bases in it; row by row for the windows of the context.
+            context: Of n windows.
+
+        Returns:
+            What the network answers for the changed windows, to rounding.
+        """
+        run = _Change(self.network, self._rules, context, dict(self._constants))
+        for node in self._nodes:
+            if node.op == "output":
+                outputs: Tensor = run.whole(node.all_input_nodes[0])
+                return outputs
+            if node not in self._constants:
+                run.step(node, codes)
+                if not isinstance(self._rules.get(node), Flat):  # what was flattened is read in its place
+                    self._forget(node, run.values)
+        raise AssertionError("a graph ends with its output")
+
+    def _stretch(self, node: fx.Node, value: Tensor, span: Span) -> Tensor:
+        rule = self._rules[node]
+        assert not isinstance(rule, Flat | Columns)
+        return value.narrow(rule.places.axis, span.start, span.width)
+
+    def _forget(self, node: fx.Node, values: dict[fx.Node, Any]) -> None:
+        for source in node.all_input_nodes:
+            if self._last_reader[source] is node and source not in self._constants:
+                values.pop(source, None)
+
+
+class _Change:
+    """One pass of changed windows: nodes with places hold their changed positions, others their whole value."""
+
+    def __init__(
+        self, network: nn.Module, rules: Mapping[fx.Node, Rule], context: Context, values: dict[fx.Node, Any]
+    ) -> None:
+        self.values = values
+        self._network, self._rules, self._context = network, rules, context
+        self._changed = context.route.changed
+
+    def step(self, node: fx.Node, codes: Tensor) -> None:
+        """Compute one node from those before it; a node that stays as it is has no value."""
+        rule = self._rules.get(node)
+        if rule is None:
+            wholes = {source: self.whole(source) for source in node.all_input_nodes}
+            self.values[node] = evaluate(self._network, node, wholes)
+        elif isinstance(rule, Input):
+            self.values[node] = codes
+        elif isinstance(rule, Columns):
+            self.values[node] = self._updated(node, rule)
+        elif not isinstance(rule, Flat) and node in self._changed:
+            read = rule.reads(self._changed[node])
+            if isinstance(rule, Window):
+                self.values[node] = rule.apply(self._stretch(rule.source, read, rule.fill))
+            else:
+                found = {source: self._stretch(source, read, 0.0) for source in rule.sources}
+                moved = not hasattr(rule, "offset")
+                self.values[node] = self._evaluated(node, found) if moved else found[rule.sources[0]]
+
+    def _evaluated(self, node: fx.Node, found: dict[fx.Node, Tensor]) -> Any:
+        inputs = {source: found.get(source, self.values.get(source)) for source in node.all_input_nodes}
+        return evaluate(self._network, node, inputs)
+
+    def whole(self, node: fx.Node) -> Any:
+        """Give all of a node: the reference values with the changed positions in their place."""
+        rule = self._rules.get(node)
+        if isinstance(rule, Flat):
+            return self.whole(rule.source).flatten(1)
+        if rule is None or isinstance(rule, Columns):
+            return self.values[node]
+        reference = self._context.whole[node]
+        span = self._changed.get(node)
+        if span is None:
+            return reference
+        filled = reference.clone()
+        filled.narrow(rule.places.axis, span.start, span.width).copy_(self.values[node])
+        return filled
+
+    def _updated(self, node: fx.Node, rule: Columns) -> Tensor:
+        reference = self._context.whole[node]
+        span = self._changed.get(rule.source)
+        if span is None:
+            return reference
+        source = self._rules[rule.source]
+        assert not isinstance(source, Flat | Columns)
+        change = self.values[rule.source] - self._context.margins[rule.source, span]
+        return reference + functional.linear(change.flatten(1), rule.weight(source.places, span))
+
+    def _stretch(self, node: fx.Node, read: Span, fill: float) -> Tensor:
+        """Give the positions of a span, of which those outside the tensor hold `fill`."""
+        rule = self._rules[node]
+        assert not isinstance(rule, Flat | Columns)
+        axis, changed = rule.places.axis, self._changed.get(node)
+        inside = read.within(length_of(rule))
+        if changed == read:
+            found: Tensor = self.values[node]
+            return found
+        margins = [self._context.margins[node, one] if one.width else None for one in beside_of(inside, changed)]
+        pieces = [margins[0]]
+        if changed is not None:
+            start, stop = max(changed.start, inside.start), min(changed.stop, inside.stop)
+            pieces = [margins[0], self.values[node].narrow(axis, start - changed.start, stop - start), margins[1]]
+        real = [piece for piece in pieces if piece is not None]
+        outside = inside.start - read.start, read.stop - inside.stop
+        if any(outside):
+            edges = [_edge(real[0], axis, n, fill) if n else None for n in outside]
+            real = [piece for piece in (edges[0], *real, edges[1]) if piece is not None]
+        return real[0] if len(real) == 1 else torch.cat(real, axis)
+
+
+def _edge(like: Tensor, axis: int, n: int, fill: float) -> Tensor:
+    shape = list(like.shape)
+    shape[axis] = n
+    return like.new_full(shape, fill)
