@@ -37,6 +37,7 @@ LAYERS = (
         "varfm.encoding",
         "varfm.delta",
         "varfm.scorers",
+        "varfm.svg",
     },
     {"varfm.plan", "varfm.pipeline", "varfm.download", "varfm.genome", "varfm.contigs", "varfm.annotation"},
     {
@@ -54,7 +55,7 @@ LAYERS = (
     {"varfm.io.info", "varfm.io.rows", "varfm.io.parquet", "varfm.io.table", "varfm.runner"},
     {"varfm.engine"},
     {"varfm.session", "varfm.manifest"},
-    {"varfm.output", "varfm.doctor", "varfm.api"},
+    {"varfm.output", "varfm.doctor", "varfm.api", "varfm.ism", "varfm.picture"},
     {"varfm.shards"},
     {"varfm.cli"},
 )

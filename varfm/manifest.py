@@ -34,7 +34,8 @@ class FileRecord:
     null. For stdin all of these are null.
 
     Attributes:
-        role: `vcf`, `fasta`, `genes`, `contig_map`, `regions`; `vcf`, `index`, `table` for what was written.
+        role: `vcf` (or `region`), `fasta`, `genes`, `contig_map`, `regions`; `vcf`, `index`, `table`, `picture` for
+            what was written.
         path: As the user gave it; `-` for stdin.
         size: In bytes.
         modified: UTC, ISO 8601.

@@ -24,7 +24,10 @@ from varfm.session import ScoredBlock, Session, count_alleles
 from varfm.variants import Status
 
 if TYPE_CHECKING:
+    from varfm.alleles import Alleles
+    from varfm.io.block import Block
     from varfm.manifest import FileRecord, Manifest
+    from varfm.protocols import Scored
 
 STDOUT = "-"
 
@@ -40,6 +43,7 @@ class OutputOptions:
         force: Replace files that are there.
         command: As typed, for the manifest.
         table_on_stdout: `-` is a TSV, not a VCF.
+        picture: Where a picture of the scores goes; None: none.
     """
 
     output: str = STDOUT
@@ -48,6 +52,7 @@ class OutputOptions:
     force: bool = False
     command: tuple[str, ...] = ()
     table_on_stdout: bool = False
+    picture: str | None = None
 
     @property
     def is_table(self) -> bool:
@@ -68,6 +73,19 @@ class Sealed(Protocol):
 
     def publish(self) -> None:
         """Give it its name."""
+
+
+class Picture(Sealed, Protocol):
+    """A picture in the making: takes scores block by block, and is complete once sealed."""
+
+    def write(self, block: Block, alleles: Alleles, scored: Scored) -> None:
+        """Take the scores of a block."""
+
+    def seal(self) -> None:
+        """Draw it."""
+
+    def discard(self) -> None:
+        """Remove what was written; nothing happens after `publish`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,13 +114,19 @@ class Summary:
         return all(self.n_scored(model) == self.n_alleles for model in self.counts)
 
 
-def write_scores(session: Session, options: OutputOptions, advance: Callable[[int, float | None], None]) -> Summary:
+def write_scores(
+    session: Session,
+    options: OutputOptions,
+    advance: Callable[[int, float | None], None],
+    picture: Picture | None = None,
+) -> Summary:
     """Score everything and write it.
 
     Args:
         session: Open and not yet iterated.
         options: Where to.
         advance: Told after each block how many alleles it had, and the share of the input read so far.
+        picture: Made of the scores of the first model, beside the other outputs.
 
     Returns:
         What was done; every allele is accounted for.
@@ -112,6 +136,8 @@ def write_scores(session: Session, options: OutputOptions, advance: Callable[[in
     """
     started = datetime.now(UTC)
     with ExitStack() as stack:
+        if picture:
+            stack.callback(picture.discard)
         vcf = _open_vcf(session, options, stack)
         tables = _open_tables(session, options, stack)
         manifest = open_manifest(options, stack)
@@ -119,14 +145,19 @@ def write_scores(session: Session, options: OutputOptions, advance: Callable[[in
             vcf.write(_header(session))
         for item in session:
             _write_block(session, item, vcf, tables)
+            if picture:
+                picture.write(item.block, item.alleles, item.scored[0])
             advance(len(item.alleles), session.reader.fraction)
         summary = _summary(session)
-        for table in tables:
-            table.seal()
+        drawn = [picture] if picture else []
+        for part in (*tables, *drawn):
+            part.seal()
         if vcf:
             vcf.seal(session.n_records)
-        record = _manifest(session, options, summary, started, describe_outputs(vcf, tables)) if manifest else None
-        publish(vcf, tables, manifest, record)
+        record = None
+        if manifest:
+            record = _manifest(session, options, summary, started, describe_outputs(vcf, tables, drawn))
+        publish(vcf, [*tables, *drawn], manifest, record)
     return summary
 
 
@@ -163,6 +194,8 @@ def check_targets(options: OutputOptions, models: Sequence[str]) -> None:
     outputs = [table_path(target, model, len(models)) for model in models] if target else []
     if not options.is_table:
         outputs.append(Path(options.output))
+    if options.picture:
+        outputs.append(Path(options.picture))
     outputs = [path for path in outputs if str(path) != STDOUT]
     for path in outputs:
         AtomicFile(path, options.force).discard()
@@ -327,7 +360,7 @@ def _inputs(session: Session) -> list[FileRecord]:
 
     given = session.options
     records = [
-        describe_file("vcf", Path(given.vcf)),
+        describe_file(session.input_role, Path(given.vcf)),
         describe_fasta(session.genome.path, session.genome.contigs),
     ]
     for role, path in (("genes", given.genes.path), ("contig_map", given.contig_map), ("regions", given.regions)):
@@ -336,10 +369,13 @@ def _inputs(session: Session) -> list[FileRecord]:
     return records
 
 
-def describe_outputs(vcf: VcfWriter | None, tables: Sequence[Sealed]) -> list[FileRecord]:
-    """Describe what was sealed, under its final name: tables in the order of the models, index, VCF."""
+def describe_outputs(
+    vcf: VcfWriter | None, tables: Sequence[Sealed], pictures: Sequence[Sealed] = ()
+) -> list[FileRecord]:
+    """Describe what was sealed, under its final name: tables in the order of the models, pictures, index, VCF."""
     from varfm.manifest import describe_file
 
     parts = [("table", table.temporary, table.path) for table in tables if table.temporary]
+    parts += [("picture", picture.temporary, picture.path) for picture in pictures if picture.temporary]
     parts += vcf.sealed if vcf else []
     return [replace(describe_file(role, temporary), path=str(final)) for role, temporary, final in parts]

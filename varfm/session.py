@@ -8,7 +8,7 @@ from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, Self
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from varfm.genes import read_genes
 from varfm.genome import Genome
 from varfm.io.cut import Shard
 from varfm.io.streams import STDIN
-from varfm.io.vcf import Block, VcfReader
+from varfm.io.vcf import Block, VcfHeader, VcfReader
 from varfm.models import ModelOptions
 from varfm.pipeline import read_ahead
 from varfm.protocols import GeneIndex, Model, Scored
@@ -76,6 +76,25 @@ class SessionOptions:
     shard: Shard | None = None
 
 
+class RecordSource(Protocol):
+    """Where records come from: a VCF, or something that stands for one."""
+
+    @property
+    def name(self) -> str:
+        """As errors call it."""
+
+    @property
+    def header(self) -> VcfHeader:
+        """What stands before the records."""
+
+    @property
+    def fraction(self) -> float | None:
+        """Share of the records that were given so far; None where it is not known."""
+
+    def blocks(self, n_records: int = BLOCK_RECORDS) -> Iterator[Block]:
+        """Give the records, about `n_records` at a time; can be called once."""
+
+
 class ScoredBlock(NamedTuple):
     """A block of records, its alleles, and what each model says of them, in the order of the models.
 
@@ -94,9 +113,14 @@ class Session:
     Args:
         options: What to read and how.
 
+    Attributes:
+        input_role: What the manifest calls the input.
+
     Raises:
         VarfmError: One of its children, before any scoring, if something cannot be used.
     """
+
+    input_role = "vcf"
 
     def __init__(self, options: SessionOptions) -> None:
         self.options = options
@@ -120,9 +144,7 @@ class Session:
     def _open(self) -> None:
         options = self.options
         _check_values(options)
-        self.reader = self._stack.enter_context(VcfReader(options.vcf, options.shard))
-        _check_keys(self.reader, options)
-        self.genome = self._stack.enter_context(Genome(find_fasta(options.fasta, self.reader)))
+        self.reader, self.genome = self._open_input()
         self._contig_table = read_contig_map(options.contig_map) if options.contig_map else {}
         self.contigs = ContigMap(self.genome.contigs, self.reader.header.contigs, self._contig_table)
         self.regions = read_regions(options.regions, self.contigs, self.genome.contigs) if options.regions else None
@@ -133,6 +155,11 @@ class Session:
         self.plan, self.engines = self._start_engines()
         self.counts = [Counter() for _ in self.models]
         self._blocks = self._judged_blocks()
+
+    def _open_input(self) -> tuple[RecordSource, Genome]:
+        reader = self._stack.enter_context(VcfReader(self.options.vcf, self.options.shard))
+        _check_keys(reader, self.options)
+        return reader, self._stack.enter_context(Genome(find_fasta(self.options.fasta, reader)))
 
     def _read_genes(self) -> GeneIndex | None:
         genes = self.options.genes

@@ -11,6 +11,7 @@ from click.core import ParameterSource
 
 from varfm.cli.score import score, write
 from varfm.models.sei_classes import CLASSES, GROUPS, SequenceClass
+from varfm.session import Session
 
 _NOT_FOR_SEI: dict[str, Any] = {
     "model": ("sei",),
@@ -75,7 +76,7 @@ def classes(ctx: click.RichContext, /, **_: object) -> int:
     outputs = OutputOptions(
         chosen["output"], chosen["table"], chosen["manifest"], chosen["force"], ctx.obj or (), table_on_stdout=True
     )
-    return write(chosen, outputs)
+    return write(chosen, outputs, Session)
 
 
 def _check_alone(ctx: click.RichContext) -> None:

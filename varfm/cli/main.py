@@ -21,6 +21,7 @@ from varfm.errors import DiskError, OptionError, VarfmError, printable
 COMMANDS = {
     "score": ("varfm.cli.score", "Score the variants of a VCF with DNA sequence models."),
     "classes": ("varfm.cli.classes", "Score variants by Sei's 40 sequence classes, or list these."),
+    "ism": ("varfm.cli.ism", "Score every substitution of a region, as table and picture."),
     "merge": ("varfm.cli.merge", "Join the outputs of the shards of a run."),
     "models": ("varfm.cli.models", "List, download and verify models."),
     "tracks": ("varfm.cli.tracks", "Search the names of a model's tracks."),

@@ -15,11 +15,12 @@ from varfm.models import ModelOptions
 from varfm.session import GeneOptions, Session, SessionOptions
 
 if TYPE_CHECKING:
-    from varfm.output import OutputOptions, Summary
+    from varfm.output import OutputOptions, Picture, Summary
 
 NOT_ALL_SCORED = 1
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+AnySession = TypeVar("AnySession", bound=Session)
 
 
 def _option(panel: str, *names: str, **settings: Any) -> Callable[[Command], Command]:
@@ -280,15 +281,22 @@ def score(ctx: click.RichContext, /, **_: object) -> int:
 
     chosen = ctx.params
     outputs = OutputOptions(chosen["output"], chosen["table"], chosen["manifest"], chosen["force"], ctx.obj or ())
-    return write(chosen, outputs)
+    return write(chosen, outputs, Session)
 
 
-def write(chosen: dict[str, Any], outputs: OutputOptions) -> int:
+def write(
+    chosen: dict[str, Any],
+    outputs: OutputOptions,
+    opener: Callable[[SessionOptions], AnySession],
+    picture: Callable[[AnySession], Picture | None] = lambda session: None,
+) -> int:
     """Score and write, and tell of it on stderr.
 
     Args:
         chosen: The parameters of `varfm score` by their names.
         outputs: Where to write.
+        opener: Opens the run.
+        picture: Begins the picture of an open run, if there is to be one.
 
     Returns:
         The exit status.
@@ -298,8 +306,8 @@ def write(chosen: dict[str, Any], outputs: OutputOptions) -> int:
     quiet = chosen["quiet"]
     options = _session_options(chosen)
     check_targets(outputs, options.models)
-    with Session(options) as session, Progress(quiet=quiet) as progress:
-        summary = write_scores(session, outputs, progress.advance)
+    with opener(options) as session, Progress(quiet=quiet) as progress:
+        summary = write_scores(session, outputs, progress.advance, picture(session))
         notes = _notes(session)
     if not quiet:
         for line in [*notes, *_lines(summary, progress.seconds)]:
