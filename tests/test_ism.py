@@ -366,6 +366,18 @@ def test_picture_of_a_deletion_gives_its_own_score_in_words(tmp_path: Path) -> N
     assert text.count("<title>") == len(table) - 1
 
 
+def test_picture_counts_what_was_padded_or_not_scored(tmp_path: Path) -> None:
+    fasta, svg = tmp_path / "ends.fa", tmp_path / "a.svg"
+    fasta.write_text(f">c\n{'ACGTTGCAAC' * 9}NACGTTGCA\n")
+    table = ism_table(tmp_path, "c:1-99", "-f", str(fasta), "--svg", str(svg), "--quiet")
+    counts = table["status"].value_counts()
+    text = svg.read_text()
+    assert counts["OK"] > 0 and counts["PADDED"] > 0 and counts["N_HEAVY"] == 3
+    assert f"padded with N: {counts['PADDED']} substitutions." in text
+    assert "Not scored: 4 NON_ACGT, 3 N_HEAVY." in text
+    assert text.count(": not scored</title>") == 7
+
+
 def test_gene_of_the_largest_score_is_drawn_unless_another_is_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,7 +13,7 @@ from varfm.contigs import ContigMap, read_contig_map
 from varfm.errors import InputError, OptionError, ReferenceMismatch
 from varfm.genome import Genome, decode
 from varfm.io.block import Block
-from varfm.io.header import parse_header
+from varfm.io.header import bytes_of, parse_header
 from varfm.io.scan import block_of
 from varfm.session import Session, SessionOptions
 from varfm.variants import Variant, VariantKind, trim
@@ -182,6 +182,7 @@ class SubstitutionReader:
         self.name = str(place)
         self.header = parse_header(self.name, _HEADER)
         self._place = place
+        self._own = place.variant if place.is_substitution else None
         self._n_given = 0
 
     @property
@@ -204,24 +205,18 @@ class SubstitutionReader:
             n_before += len(lines)
 
     def _lines(self, place: int) -> list[bytes]:
-        ref, position = self._place.bases[place], self._place.start + place
-        own = self._place.variant if self._place.is_substitution else None
-        alts = [alt for alt in BASES if alt != ref]
-        return [
-            self._line(position, OWN_ID if own and (own.start, own.alt) == (position, alt) else ".", ref, alt)
-            for alt in alts
-        ]
+        ref, start = self._place.bases[place], self._place.start + place
+        own = self._own.alt if self._own and self._own.start == start else None
+        return [self._line(start, OWN_ID if alt == own else ".", ref, alt) for alt in BASES if alt != ref]
 
     def _own_line(self) -> list[bytes]:
         written = self._place.written
-        if written is None or self._place.is_substitution:
+        if written is None or self._own:
             return []
         return [self._line(written.start, OWN_ID, written.ref, written.alt)]
 
     def _line(self, start: int, name: str, ref: str, alt: str) -> bytes:
-        return "\t".join((self._place.contig, str(start + 1), name, ref, alt, ".", ".", ".\n")).encode(
-            "utf-8", "surrogateescape"
-        )
+        return bytes_of(f"{self._place.contig}\t{start + 1}\t{name}\t{ref}\t{alt}\t.\t.\t.\n")
 
 
 class IsmSession(Session):

@@ -32,7 +32,7 @@ _LEFT, _RIGHT, _MARGIN = 64, 28, 16
 _MIN_WIDTH = 600
 _LOGO, _LETTERS, _HEAT_CELL, _AXIS, _GAP = 96, 18, 12, 22, 18
 _TITLE_SIZE, _TEXT_SIZE, _LINE = 16, 12, 16
-_WIDTH_OF_SIGN = 0.56  # of the size of the type, about
+_WIDTH_OF_SIGN = {_TITLE_SIZE: 0.72, _TEXT_SIZE: 0.58}  # as a share of the size, in a wide font; titles are bold
 _BAR, _BAR_STEPS = 160, 32
 _N_STRONGEST = 5
 
@@ -182,7 +182,7 @@ class _Drawing:
             yield f'<text x="{_MARGIN}" y="{y}" font-size="{size}"{bold}>{text(part)}</text>'
 
     def _wrapped(self, line: str, size: int) -> list[str]:
-        return textwrap.wrap(line, int((self.width - 2 * _MARGIN) / (size * _WIDTH_OF_SIGN))) or [""]
+        return textwrap.wrap(line, int((self.width - 2 * _MARGIN) / (size * _WIDTH_OF_SIGN[size]))) or [""]
 
     def _row(self, first: int, top: int) -> Iterator[str]:
         places = range(first, min(first + self.row_length, len(self.effects.reference)))
