@@ -215,7 +215,7 @@ def scores_of(session: Session) -> Found:
     """Score everything."""
     found: Found = {}
     with session:
-        for block, alleles, (scored, *_) in session:
+        for block, alleles, (scored, *_), _ in session:
             for allele in range(len(alleles)):
                 record = int(alleles.record[allele])
                 key = int(block.positions[record]), block.field(record, ALT).decode()
@@ -390,7 +390,7 @@ def test_gene_of_the_largest_score_is_drawn_unless_another_is_asked_for(
     for asked in (None, "far", "near", "nobody"):
         with IsmSession(options) as session:
             picture = PictureWriter(tmp_path / f"{asked}.svg", session, gene=asked, force=False)
-            for block, alleles, (scored,) in session:
+            for block, alleles, (scored,), _ in session:
                 picture.write(block, alleles, scored)
             if asked == "nobody":
                 with pytest.raises(OptionError, match=r"no substitution has a score of it\. Scored: far, near"):
