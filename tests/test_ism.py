@@ -366,6 +366,16 @@ def test_picture_of_a_deletion_gives_its_own_score_in_words(tmp_path: Path) -> N
     assert text.count("<title>") == len(table) - 1
 
 
+def test_picture_says_which_of_many_scores_it_shows(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    args = ["ism", "NTNG1:13257-13258", "-f", str(NTNG1), "--svg", str(tmp_path / "a.svg"), "--force"]
+    assert run([*args, "-o", str(tmp_path / "a.tsv")]) == 0
+    lines = capfd.readouterr().err.splitlines()
+    assert lines[0] == "picture: CTCF, one of 2 scores; --column NAME draws another"
+    assert lines[-1].startswith("6 alleles: 6 scored.")
+    assert run([*args, "-o", str(tmp_path / "b.tsv"), "--column", "PU1"]) == 0
+    assert "picture" not in capfd.readouterr().err
+
+
 def test_picture_counts_what_was_padded_or_not_scored(tmp_path: Path) -> None:
     fasta, svg = tmp_path / "ends.fa", tmp_path / "a.svg"
     fasta.write_text(f">c\n{'ACGTTGCAAC' * 9}NACGTTGCA\n")

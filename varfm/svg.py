@@ -29,7 +29,7 @@ _OUTLINES = {
 _LOWER, _MIDDLE, _UPPER = (33, 102, 172), (247, 247, 247), (178, 24, 43)
 _NOT_SCORED, _BAND = "#BDBDBD", "#FFE08A"
 _LEFT, _RIGHT, _MARGIN = 64, 28, 16
-_MIN_WIDTH = 600
+_MIN_WIDTH = 760
 _LOGO, _LETTERS, _HEAT_CELL, _AXIS, _GAP = 96, 18, 12, 22, 18
 _TITLE_SIZE, _TEXT_SIZE, _LINE = 16, 12, 16
 _WIDTH_OF_SIGN = {_TITLE_SIZE: 0.72, _TEXT_SIZE: 0.58}  # as a share of the size, in a wide font; titles are bold
@@ -71,8 +71,9 @@ class Effects:
     def heights(self) -> NDArray[np.float64]:
         """Height of the letter at each position, (length,), NaN where nothing was scored.
 
-        Minus the mean of the position's scores: positive where the reference base raises what the model predicts, next
-        to the three others. Of scores without a direction, the mean.
+        Minus the mean of the position's scores: positive where substitutions lower the score, that is where the
+        reference base stands for more of what the score measures than the others do. Of scores without a direction,
+        the mean.
         """
         known = np.isfinite(self.scores)
         counts = known.sum(axis=1)
@@ -155,7 +156,7 @@ class _Drawing:
 
     def _letter_rule(self) -> str:
         if self.effects.signed:
-            return "Letters: minus the mean of the position's three scores; up: the reference base raises the score."
+            return "Letters: minus the mean of the position's three scores; up: substitutions lower the score."
         return "Letters: the mean of the position's three scores."
 
     def _body(self) -> tuple[list[str], int]:
@@ -182,7 +183,8 @@ class _Drawing:
             yield f'<text x="{_MARGIN}" y="{y}" font-size="{size}"{bold}>{text(part)}</text>'
 
     def _wrapped(self, line: str, size: int) -> list[str]:
-        return textwrap.wrap(line, int((self.width - 2 * _MARGIN) / (size * _WIDTH_OF_SIGN[size]))) or [""]
+        n_signs = int((self.width - 2 * _MARGIN) / (size * _WIDTH_OF_SIGN[size]))
+        return textwrap.wrap(line, n_signs, break_on_hyphens=False) or [""]
 
     def _row(self, first: int, top: int) -> Iterator[str]:
         places = range(first, min(first + self.row_length, len(self.effects.reference)))
@@ -276,7 +278,7 @@ class _Drawing:
 
     def _legend(self, top: int) -> tuple[list[str], int]:
         effects = self.effects
-        title = list(self._paragraph(f"Change of {effects.name} by the substitution, {effects.unit}", top))
+        title = list(self._paragraph(f"Heat map: {effects.name} of each substitution, {effects.unit}", top))
         top += _LINE * len(title)
         bar = [f'<g transform="translate({_MARGIN} {top + 4})">', *self._colour_bar(), *self._keys(), "</g>"]
         rule = list(self._paragraph(self._letter_rule(), top + 34))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +9,7 @@ import rich_click as click
 from click.core import ParameterSource
 
 from varfm.cli.score import score, write
-from varfm.errors import OptionError
+from varfm.errors import OptionError, printable
 from varfm.session import SessionOptions
 
 if TYPE_CHECKING:
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 
 _OF_SCORE = frozenset(
     (
-        *("fasta", "genes", "gene_types", "tss", "contig_map"),
+        *("genes", "gene_types", "tss", "contig_map"),
         *("tracks", "scores", "bins", "shifts", "strands", "window", "max_distance"),
         *("weights", "adapter", "model_config", "require_published", "download", "offline"),
         *("device", "batch_size", "threads", "manifest", "force", "quiet", "strict"),
@@ -28,12 +27,22 @@ _OF_SCORE = frozenset(
 """The options of `varfm score` that mean the same here; all others stand at their defaults."""
 
 
-def _shared() -> Iterable[click.Parameter]:
-    return [parameter for parameter in score.params if parameter.name in _OF_SCORE]
+def _with_options_of_score(command: click.Command) -> click.Command:
+    command.params += [parameter for parameter in score.params if parameter.name in _OF_SCORE]
+    return command
 
 
-@click.command(params=list(_shared()), context_settings={"help_option_names": ["-h", "--help"]})
+@_with_options_of_score
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("where", metavar="REGION|VARIANT")
+@click.option(
+    "--fasta",
+    "-f",
+    metavar="FASTA",
+    help="Reference; may be bgzipped. Default: VARFM_FASTA.",
+    panel="Input",
+    envvar="VARFM_FASTA",
+)
 @click.option(
     "--flank",
     metavar="BASES",
@@ -151,4 +160,9 @@ def _picture(session: IsmSession, own: dict[str, Any]) -> PictureWriter | None:
 
     if own["svg"] is None:
         return None
-    return PictureWriter(Path(own["svg"]), session, column=own["column"], gene=own["gene"], force=own["force"])
+    picture = PictureWriter(Path(own["svg"]), session, column=own["column"], gene=own["gene"], force=own["force"])
+    n_scores = len(session.models[0].scorer.columns)
+    if own["column"] is None and n_scores > 1 and not own["quiet"]:
+        shown = f"picture: {picture.column.name}, one of {n_scores:,} scores; --column NAME draws another"
+        click.echo(printable(shown), err=True)
+    return picture
