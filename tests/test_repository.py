@@ -52,7 +52,14 @@ LAYERS = (
     },
     {"varfm.models", "varfm.conversion", "varfm.alleles"},
     # Scores as text and tables: the part of `io` that knows alleles.
-    {"varfm.io.info", "varfm.io.rows", "varfm.io.parquet", "varfm.io.table", "varfm.runner"},
+    {
+        "varfm.io.info",
+        "varfm.io.rows",
+        "varfm.io.parquet",
+        "varfm.io.embeddings",
+        "varfm.io.table",
+        "varfm.runner",
+    },
     {"varfm.engine"},
     {"varfm.session", "varfm.manifest"},
     {"varfm.output", "varfm.doctor", "varfm.api", "varfm.ism", "varfm.picture"},

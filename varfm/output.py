@@ -44,6 +44,7 @@ class OutputOptions:
         command: As typed, for the manifest.
         table_on_stdout: `-` is a TSV, not a VCF.
         picture: Where a picture of the scores goes; None: none.
+        table_suffixes: Of the tables that the run can write.
     """
 
     output: str = STDOUT
@@ -53,11 +54,12 @@ class OutputOptions:
     command: tuple[str, ...] = ()
     table_on_stdout: bool = False
     picture: str | None = None
+    table_suffixes: tuple[str, ...] = TABLE_SUFFIXES
 
     @property
     def is_table(self) -> bool:
         """True if no VCF is written."""
-        return self.table_on_stdout if self.output == STDOUT else self.output.endswith(TABLE_SUFFIXES)
+        return self.table_on_stdout if self.output == STDOUT else self.output.endswith(self.table_suffixes)
 
 
 class Sealed(Protocol):
@@ -217,6 +219,8 @@ def _check_suffix(options: OutputOptions) -> None:
         raise OptionError(
             f"--output {options.output} is a table already; leave out --table, or give a VCF as --output."
         )
+    if options.table and not options.table.endswith(options.table_suffixes):
+        raise OptionError(f"{options.table}: the suffix names no table. Use {', '.join(options.table_suffixes)}.")
 
 
 def table_target(options: OutputOptions) -> Path | None:

@@ -23,6 +23,7 @@ COMMANDS = {
     "classes": ("varfm.cli.classes", "Score variants by Sei's 40 sequence classes, or list these."),
     "ism": ("varfm.cli.ism", "Score every substitution of a region, as table and picture."),
     "merge": ("varfm.cli.merge", "Join the outputs of the shards of a run."),
+    "embed": ("varfm.cli.embed", "Write a language model's embeddings of both alleles."),
     "models": ("varfm.cli.models", "List, download and verify models."),
     "tracks": ("varfm.cli.tracks", "Search the names of a model's tracks."),
     "doctor": ("varfm.cli.doctor", "Show versions, devices and caches."),

@@ -29,7 +29,7 @@ class _ParquetFile:
     """A Parquet file in the making, in groups of a number of rows that follows from the columns alone."""
 
     def __init__(self, path: Path, schema: Any, *, force: bool, staging: str | None) -> None:
-        parquet = _pyarrow_parquet()
+        parquet = pyarrow_parquet()
         text = [name for name in schema.names[: len(_TEXT)] if name in _TEXT]
         n_scores = len(schema.names) - len(text)
         self.path = path
@@ -58,7 +58,7 @@ class _ParquetFile:
         with self._target.errors():
             self._write_rest()
             self._out.close()
-        self._target.seal(self._n_rows, lambda path: int(_pyarrow_parquet().read_metadata(path).num_rows))
+        self._target.seal(self._n_rows, lambda path: int(pyarrow_parquet().read_metadata(path).num_rows))
 
     @property
     def temporary(self) -> Path:
@@ -98,7 +98,7 @@ class ParquetWriter(_ParquetFile):
     """
 
     def __init__(self, path: Path, model: Model, *, force: bool, staging: str | None = None) -> None:
-        _pyarrow_parquet()
+        pyarrow_parquet()
         self._model = model
         self._schema = _schema(model)
         super().__init__(path, self._schema, force=force, staging=staging)
@@ -110,11 +110,11 @@ class ParquetWriter(_ParquetFile):
 
     def write(self, block: Block, alleles: Alleles, scored: Scored) -> None:
         """Add the rows of a block."""
-        self._add(*_columns(self._model, block, alleles, scored))
+        self._add(*columns_of(self._model, block, alleles, scored))
 
     def add(self, packed: bytes) -> None:
         """Add rows as `pack_columns` gave them, of one or several blocks."""
-        for columns in _unpacked(packed, list(self._text), self._scores.shape[1]):
+        for columns in unpacked(packed, list(self._text), self._scores.shape[1]):
             self._add(*columns)
 
     def _add(self, scores: NDArray[np.float32], place: NDArray[np.int64], text: dict[str, list[bytes]]) -> None:
@@ -140,7 +140,7 @@ class ParquetWriter(_ParquetFile):
         import pyarrow as pa
 
         n_rows = self._n_waiting
-        arrays = {name: _text_array(values) for name, values in self._text.items()}
+        arrays = {name: text_array(values) for name, values in self._text.items()}
         arrays["pos"] = pa.array(self._positions[:n_rows])
         columns = [arrays[name] for name in text_names(self._model)]
         for column, values in zip(self._model.scorer.columns, self._scores[:n_rows].T, strict=True):
@@ -212,22 +212,29 @@ class ParquetJoiner(_ParquetFile):
 
 def pack_columns(model: Model, block: Block, alleles: Alleles, scored: Scored) -> bytes:
     """Give the rows of a block as bytes: their number, scores, positions, and the text column by column."""
-    scores, place, text = _columns(model, block, alleles, scored)
+    scores, place, text = columns_of(model, block, alleles, scored)
     parts = [np.int64(len(place)).tobytes(), np.ascontiguousarray(scores).tobytes(), place.tobytes()]
     for values in text.values():
         parts += [np.array([len(value) for value in values], np.int64).tobytes(), b"".join(values)]
     return b"".join(parts)
 
 
-_Columns = tuple[NDArray[np.float32], NDArray[np.int64], dict[str, list[bytes]]]
+Columns = tuple[NDArray[np.float32], NDArray[np.int64], dict[str, list[bytes]]]
 
 
-def _columns(model: Model, block: Block, alleles: Alleles, scored: Scored) -> _Columns:
+def columns_of(model: Model, block: Block, alleles: Alleles, scored: Scored) -> Columns:
+    """Give the rows of a block: scores, positions, and the text column by column."""
     rows = table_rows(alleles, scored, model)
     return rows.scores, positions(block, alleles, rows), text_columns(block, alleles, scored, rows)
 
 
-def _unpacked(packed: bytes, names: Sequence[str], n_scores: int) -> Iterator[_Columns]:
+def unpacked(packed: bytes, names: Sequence[str], n_scores: int) -> Iterator[Columns]:
+    """Give back what `pack_columns` packed, block by block.
+
+    Args:
+        names: Of the text columns, in order.
+        n_scores: Columns of scores.
+    """
     start = 0
     while start < len(packed):
         n_rows = int(np.frombuffer(packed, np.int64, 1, start)[0])
@@ -256,7 +263,8 @@ def _schema(model: Model) -> Any:
     return pa.schema(fields, metadata={"varfm_model": model.name, "varfm_weights_sha256": model.origin.weights_sha256})
 
 
-def _text_array(values: list[bytes]) -> Any:
+def text_array(values: list[bytes]) -> Any:
+    """Give a column of text, null where it is empty; bytes that are not UTF-8 become U+FFFD."""
     import pyarrow as pa
 
     raw = pa.array([value or None for value in values], pa.large_binary())
@@ -266,7 +274,12 @@ def _text_array(values: list[bytes]) -> Any:
         return pa.array([value.decode("utf-8", "replace") or None for value in values], pa.large_string())
 
 
-def _pyarrow_parquet() -> Any:
+def pyarrow_parquet() -> Any:
+    """Import pyarrow's part for Parquet.
+
+    Raises:
+        MissingExtra: If it is not installed.
+    """
     try:
         from pyarrow import parquet
     except ImportError as error:
@@ -276,7 +289,7 @@ def _pyarrow_parquet() -> Any:
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    parquet = _pyarrow_parquet()
+    parquet = pyarrow_parquet()
     import pyarrow as pa
 
     try:

@@ -15,11 +15,14 @@ from varfm.errors import DiskError, InputError, OptionError
 from varfm.io.block import Block
 from varfm.io.counted import CountedFile, StdoutFile, TableFile
 from varfm.io.deflate import BgzfWriter
+from varfm.io.embeddings import SUFFIXES as EMBEDDING_SUFFIXES
+from varfm.io.embeddings import EmbeddingParquetWriter, NpzWriter
 from varfm.io.info import FLOAT_FORMAT, STATUS_WORDS, clean_text
 from varfm.io.parquet import ParquetWriter, pack_columns
 from varfm.io.rows import Rows, allele_heads, label_texts, positions, table_rows, text_columns, text_names
 from varfm.io.streams import open_stream
 from varfm.protocols import Column, Model, Scored
+from varfm.scorers.embedding import EmbeddingScorer
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -111,6 +114,9 @@ def open_table(path: Path, model: Model, *, force: bool, staging: str | None = N
         MissingExtra: If it is `.parquet` and pyarrow is not installed.
         DiskError: If the file cannot be made.
     """
+    if isinstance(model.scorer, EmbeddingScorer):
+        kind = NpzWriter if _suffix(path) == ".npz" else EmbeddingParquetWriter
+        return kind(path, model, force=force, staging=staging)
     if _suffix(path) == ".parquet":
         return ParquetWriter(path, model, force=force, staging=staging)
     return TsvWriter(path, model, force=force, staging=staging)
@@ -126,7 +132,7 @@ def pack_rows(path: Path, model: Model, block: Block, alleles: Alleles, scored: 
         alleles: Their alleles.
         scored: What the model says of them.
     """
-    if _suffix(path) == ".parquet":
+    if _suffix(path) in (".parquet", ".npz"):
         return pack_columns(model, block, alleles, scored)
     return b"".join(_lines(model, block, alleles, scored))
 
@@ -286,7 +292,7 @@ def _mixed_lines(scores: NDArray[np.float32], columns: Sequence[Column]) -> list
 def _suffix(path: Path) -> str:
     if str(path) == STDOUT:
         return ".tsv"
-    for suffix in SUFFIXES:
+    for suffix in {*SUFFIXES, *EMBEDDING_SUFFIXES}:
         if path.name.endswith(suffix):
             return suffix
     raise OptionError(f"{path}: the suffix names no table. Use {', '.join(SUFFIXES)}.")

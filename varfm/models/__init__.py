@@ -78,7 +78,7 @@ def load(name: str, options: ModelOptions | None = None) -> Model:
 
     Raises:
         ModelError: If the name is unknown, or the weights are missing, damaged or do not fit.
-        OptionError: If the model does not know an option's value.
+        OptionError: If the model does not know an option, or its value.
     """
     from varfm import weights
     from varfm.models import catalog
@@ -89,6 +89,8 @@ def load(name: str, options: ModelOptions | None = None) -> Model:
     without_options(
         checkpoint.name, **{choice: getattr(options, choice) for choice in sorted(CHOICES - module.OPTIONS)}
     )
+    if options.embeddings and not checkpoint.likelihood:
+        raise OptionError(f"{checkpoint.name} is no language model and has no embeddings. See varfm models list.")
     local = weights.locate(
         checkpoint,
         override=options.weights,

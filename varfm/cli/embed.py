@@ -1,0 +1,79 @@
+"""`varfm embed`: words and options only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import rich_click as click
+
+from varfm.cli.score import score, write
+from varfm.io.embeddings import SUFFIXES
+from varfm.session import Session
+
+_FIXED: dict[str, Any] = {
+    "genes": None,
+    "gene_types": "all",
+    "tss": "representative",
+    "tracks": (),
+    "scores": (),
+    "bins": None,
+    "shifts": None,
+    "indel_mode": None,
+    "max_distance": None,
+    "compat": None,
+    "table": None,
+    "shard": None,
+    "overwrite": True,  # keys of an earlier run are not looked at
+    "embeddings": True,
+}
+"""The options of `varfm score` that do not apply, and what stands in their place."""
+
+
+def _shared() -> Iterable[click.Parameter]:
+    replaced = {*_FIXED, "vcf", "model", "output"}
+    return [parameter for parameter in score.params if parameter.name not in replaced]
+
+
+@click.command(params=list(_shared()), context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("vcf", metavar="VCF")
+@click.option(
+    "--model",
+    "-m",
+    metavar="NAME",
+    required=True,
+    panel="Model",
+    envvar="VARFM_MODEL",
+    help="Language model to use; see `varfm models list`.",
+)
+@click.option(
+    "--output",
+    "-o",
+    metavar="FILE",
+    required=True,
+    panel="Output",
+    envvar="VARFM_OUTPUT",
+    help="Write to FILE; .parquet or .npz names the format.",
+)
+@click.pass_context
+def embed(ctx: click.RichContext, /, **_: object) -> int:
+    """Write a language model's embeddings of both alleles.
+
+    One row per allele of VCF, in order: contig, pos, id, ref, alt, status, and the
+    embeddings of ref and alt as lists of numbers: the mean of the last hidden states,
+    after the final norm, over the tokens within 64 bases of the allele, strands
+    averaged. An allele that cannot be read has its reason in status and no numbers.
+
+    Example:
+
+        varfm embed example_data/ntng1.vcf -f example_data/ntng1.fa.gz -m hyenadna-tiny-1k-seqlen -o out.parquet
+    """
+    from varfm.output import OutputOptions
+
+    chosen = ctx.params | _FIXED | {"model": (ctx.params["model"],)}
+    if not chosen["output"].endswith(SUFFIXES):
+        raise click.BadParameter(f"{chosen['output']}: give a name that ends in {' or '.join(SUFFIXES)}.", ctx)
+    outputs = OutputOptions(
+        chosen["output"], None, chosen["manifest"], chosen["force"], ctx.obj or (), table_suffixes=SUFFIXES
+    )
+    return write(chosen, outputs, Session)
