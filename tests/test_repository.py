@@ -61,9 +61,10 @@ LAYERS = (
         "varfm.runner",
     },
     {"varfm.engine"},
-    {"varfm.session", "varfm.manifest"},
+    {"varfm.session", "varfm.manifest", "varfm.journal"},
+    {"varfm.account"},
     {"varfm.output", "varfm.doctor", "varfm.api", "varfm.ism", "varfm.picture"},
-    {"varfm.shards"},
+    {"varfm.shards", "varfm.resume"},
     {"varfm.cli"},
 )
 """From the bottom to the top. A module imports from its own layer and from those below; `varfm` itself

@@ -30,8 +30,8 @@ T = TypeVar("T")
 class FileRecord:
     """One file that was read or written.
 
-    A FASTA of several gigabytes is not hashed: it is named by `size`, `modified` and `contigs_sha256`, and `sha256` is
-    null. For stdin all of these are null.
+    A FASTA of several gigabytes is hashed only by runs that can be resumed: else it is named by `size`, `modified` and
+    `contigs_sha256`, and `sha256` is null. For stdin all of these are null.
 
     Attributes:
         role: `vcf` (or `region`), `fasta`, `genes`, `contig_map`, `regions`; `vcf`, `index`, `table`, `picture` for
@@ -237,15 +237,15 @@ def describe_file(role: str, path: Path, *, digest: bool = True) -> FileRecord:
     return FileRecord(role, str(path), about.st_size, utc_time(datetime.fromtimestamp(about.st_mtime, UTC)), sha256)
 
 
-def describe_fasta(path: Path, contigs: Mapping[str, int]) -> FileRecord:
-    """Describe a FASTA by size, time and its contigs (name to length, in order), without reading its bases.
+def describe_fasta(path: Path, contigs: Mapping[str, int], *, digest: bool = False) -> FileRecord:
+    """Describe a FASTA by size, time and its contigs (name to length, in order), without `digest` not by its bases.
 
     Raises:
         InputError: If the file cannot be read.
     """
     lines = "".join(f"{name}\t{length}\n" for name, length in contigs.items())
-    digest = hashlib.sha256(lines.encode("utf-8", "surrogateescape")).hexdigest()
-    return dataclasses.replace(describe_file("fasta", path, digest=False), contigs_sha256=digest)
+    contigs_sha256 = hashlib.sha256(lines.encode("utf-8", "surrogateescape")).hexdigest()
+    return dataclasses.replace(describe_file("fasta", path, digest=digest), contigs_sha256=contigs_sha256)
 
 
 def read_manifest(path: Path) -> Manifest:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from varfm import __version__
-from varfm.errors import OptionError, VarfmError
+from varfm.account import Summary, complete, describe_run, halvings, run_options, summarise
+from varfm.errors import OptionError
 from varfm.io.atomic import AtomicFile, disk_errors
 from varfm.io.header import with_lines, without_varfm
 from varfm.io.info import header_lines, info_texts
@@ -20,8 +20,7 @@ from varfm.io.table import SUFFIXES as TABLE_SUFFIXES
 from varfm.io.table import TableWriter, open_table, table_path
 from varfm.io.writer import SUFFIXES as VCF_SUFFIXES
 from varfm.io.writer import VcfWriter
-from varfm.session import ScoredBlock, Session, count_alleles
-from varfm.variants import Status
+from varfm.session import ScoredBlock, Session
 
 if TYPE_CHECKING:
     from varfm.alleles import Alleles
@@ -30,6 +29,12 @@ if TYPE_CHECKING:
     from varfm.protocols import Scored
 
 STDOUT = "-"
+
+Advance = Callable[[int, float | None], None]
+"""Told after each block how many alleles it had, and the share of the input read so far."""
+
+Staging = Callable[[Path], str | None]
+"""Gives the folder of an output's temporary file; None: that of the output."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,38 +95,7 @@ class Picture(Sealed, Protocol):
         """Remove what was written; nothing happens after `publish`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """What a run did.
-
-    Attributes:
-        n_records: Records written.
-        n_alleles: ALTs accounted for.
-        counts: Alleles by status, per model name.
-        device: Where the networks ran.
-    """
-
-    n_records: int
-    n_alleles: int
-    counts: dict[str, Counter[Status]] = field(default_factory=dict)
-    device: str = "cpu"
-
-    def n_scored(self, model: str) -> int:
-        """Alleles that carry a score of the model."""
-        return sum(n for status, n in self.counts[model].items() if status.is_scored)
-
-    @property
-    def everything_scored(self) -> bool:
-        """True if every allele carries a score of every model."""
-        return all(self.n_scored(model) == self.n_alleles for model in self.counts)
-
-
-def write_scores(
-    session: Session,
-    options: OutputOptions,
-    advance: Callable[[int, float | None], None],
-    picture: Picture | None = None,
-) -> Summary:
+def write_scores(session: Session, options: OutputOptions, advance: Advance, picture: Picture | None = None) -> Summary:
     """Score everything and write it.
 
     Args:
@@ -140,17 +114,18 @@ def write_scores(
     with ExitStack() as stack:
         if picture:
             stack.callback(picture.discard)
-        vcf = _open_vcf(session, options, stack)
-        tables = _open_tables(session, options, stack)
+        vcf = open_vcf(session, options, stack)
+        tables = open_tables(session, options, stack)
         manifest = open_manifest(options, stack)
-        if vcf:
-            vcf.write(_header(session))
         for item in session:
-            _write_block(session, item, vcf, tables)
+            if vcf:
+                vcf.write(annotated(session, item))
+            for table, scored in zip(tables, item.scored, strict=False):
+                table.write(item.block, item.alleles, scored)
             if picture:
                 picture.write(item.block, item.alleles, item.scored[0])
             advance(len(item.alleles), session.reader.fraction)
-        summary = _summary(session)
+        summary = summarise(session)
         drawn = [picture] if picture else []
         for part in (*tables, *drawn):
             part.seal()
@@ -158,7 +133,8 @@ def write_scores(
             vcf.seal(session.n_records)
         record = None
         if manifest:
-            record = _manifest(session, options, summary, started, describe_outputs(vcf, tables, drawn))
+            run = describe_run(session, options.command, started)
+            record = complete(run, summary, describe_outputs(vcf, tables, drawn), halvings(session))
         publish(vcf, [*tables, *drawn], manifest, record)
     return summary
 
@@ -192,10 +168,7 @@ def check_targets(options: OutputOptions, models: Sequence[str]) -> None:
         DiskError: If a folder cannot be written.
     """
     _check_suffix(options)
-    target = table_target(options)
-    outputs = [table_path(target, model, len(models)) for model in models] if target else []
-    if not options.is_table:
-        outputs.append(Path(options.output))
+    outputs = output_paths(options, models)
     if options.picture:
         outputs.append(Path(options.picture))
     outputs = [path for path in outputs if str(path) != STDOUT]
@@ -206,6 +179,13 @@ def check_targets(options: OutputOptions, models: Sequence[str]) -> None:
         if os.path.realpath(manifest) in [os.path.realpath(str(path)) for path in (options.output, *outputs)]:
             raise OptionError(f"--manifest {manifest} is another output's name. Give it a name of its own.")
         AtomicFile(manifest, _may_replace_manifest(options)).discard()
+
+
+def output_paths(options: OutputOptions, models: Sequence[str]) -> list[Path]:
+    """Give the paths of all outputs but index and manifest: tables in the order of the models, then the VCF."""
+    target = table_target(options)
+    outputs = [table_path(target, model, len(models)) for model in models] if target else []
+    return outputs if options.is_table else [*outputs, Path(options.output)]
 
 
 def _check_suffix(options: OutputOptions) -> None:
@@ -241,11 +221,29 @@ def _may_replace_manifest(options: OutputOptions) -> bool:
     return options.force or options.manifest is None
 
 
-def _open_vcf(session: Session, options: OutputOptions, stack: ExitStack) -> VcfWriter | None:
+def open_vcf(
+    session: Session, options: OutputOptions, stack: ExitStack, staging: Staging = lambda path: None
+) -> VcfWriter | None:
+    """Begin the VCF with its header, if one is to be written.
+
+    Args:
+        session: Open.
+        options: Where to.
+        stack: Closes it.
+        staging: Gives the folder of an output's temporary file.
+
+    Raises:
+        OptionError: If it exists and may not be replaced.
+        DiskError: If it cannot be made.
+    """
     if options.is_table:
         return None
-    writer = VcfWriter(options.output, force=options.force, contigs=_contig_lengths(session))
-    return stack.enter_context(writer)
+    folder = staging(Path(options.output))
+    writer = VcfWriter(options.output, force=options.force, contigs=_contig_lengths(session), staging=folder)
+    stack.enter_context(writer)
+    lines = header_lines(session.models, __version__, run_options(session))
+    writer.write(with_lines(without_varfm(session.reader.header), lines))
+    return writer
 
 
 def _contig_lengths(session: Session) -> dict[str, int | None]:
@@ -256,19 +254,21 @@ def _contig_lengths(session: Session) -> dict[str, int | None]:
     return lengths
 
 
-def _open_tables(session: Session, options: OutputOptions, stack: ExitStack) -> list[TableWriter]:
+def open_tables(
+    session: Session, options: OutputOptions, stack: ExitStack, staging: Staging = lambda path: None
+) -> list[TableWriter]:
+    """Begin the tables, if any are to be written, one per model; as `open_vcf`."""
     target = table_target(options)
-    if target is None:
-        return []
-    writers = []
-    for model in session.models:
-        writer = open_table(table_path(target, model.name, len(session.models)), model, force=options.force)
-        stack.callback(writer.discard)
-        writers.append(writer)
+    writers: list[TableWriter] = []
+    for model in session.models if target else ():
+        assert target is not None
+        path = table_path(target, model.name, len(session.models))
+        writers.append(open_table(path, model, force=options.force, staging=staging(path)))
+        stack.callback(writers[-1].discard)
     return writers
 
 
-def open_manifest(options: OutputOptions, stack: ExitStack) -> AtomicFile | None:
+def open_manifest(options: OutputOptions, stack: ExitStack, staging: Staging = lambda path: None) -> AtomicFile | None:
     """Begin the manifest, if one is to be written.
 
     Raises:
@@ -276,101 +276,12 @@ def open_manifest(options: OutputOptions, stack: ExitStack) -> AtomicFile | None
         DiskError: If it cannot be made.
     """
     path = manifest_path(options)
-    return stack.enter_context(AtomicFile(path, _may_replace_manifest(options))) if path else None
+    return stack.enter_context(AtomicFile(path, _may_replace_manifest(options), staging(path))) if path else None
 
 
-def _header(session: Session) -> bytes:
-    lines = header_lines(session.models, __version__, run_options(session))
-    return with_lines(without_varfm(session.reader.header), lines)
-
-
-def run_options(session: Session) -> list[tuple[str, str]]:
-    """The options of the run that decide scores, apart from those of each model, in fixed order."""
-    options = session.options
-    resolved = [
-        ("on_ref_mismatch", "error" if options.stop_on_ref_mismatch else "skip"),
-    ]
-    if session.genes is not None:
-        resolved += [
-            ("genes", session.gene_source),
-            ("gene_types", ",".join(options.genes.gene_types)),
-            ("tss", options.genes.tss),
-        ]
-    return resolved
-
-
-def _write_block(session: Session, item: ScoredBlock, vcf: VcfWriter | None, tables: Sequence[TableWriter]) -> None:
-    if vcf:
-        texts = info_texts(item.alleles, list(zip(session.models, item.scored, strict=True)))
-        vcf.write(item.block.splice(texts))
-    for table, scored in zip(tables, item.scored, strict=False):
-        table.write(item.block, item.alleles, scored)
-
-
-def _summary(session: Session) -> Summary:
-    n_alleles = count_alleles(session.counts)
-    if any(sum(counter.values()) != n_alleles for counter in session.counts):
-        raise VarfmError("internal error: an allele was lost between models. Please report this.")
-    counts = {model.name: counter for model, counter in zip(session.models, session.counts, strict=True)}
-    return Summary(session.n_records, n_alleles, counts, session.plan.device)
-
-
-def _manifest(
-    session: Session, options: OutputOptions, summary: Summary, started: datetime, outputs: list[FileRecord]
-) -> Manifest:
-    from varfm.manifest import Counts, Manifest, ModelRecord, software_versions, utc_time
-
-    return Manifest(
-        versions=software_versions(__version__),
-        command=list(options.command),
-        inputs=_inputs(session),
-        models=[
-            ModelRecord(model.name, model.origin.weights_sha256, model.origin.published, dict(model.origin.options))
-            for model in session.models
-        ],
-        options=dict(run_options(session)),
-        selection=_selection(session),
-        plan={**session.plan.as_dict(), "halved": _halved(session)},
-        counts=Counts(summary.n_records, summary.n_alleles, _count_words(summary)),
-        outputs=outputs,
-        started=utc_time(started),
-        ended=utc_time(),
-        threads=session.plan.threads,
-        device=session.plan.device,
-    )
-
-
-def _selection(session: Session) -> dict[str, str]:
-    options = session.options
-    taken = {"shard": str(options.shard or ""), "overwrite": "yes" if options.overwrite else ""}
-    if options.regions:
-        taken["regions"] = "of a file" if Path(options.regions).is_file() else options.regions
-    return {name: value for name, value in taken.items() if value}
-
-
-def _halved(session: Session) -> dict[str, int]:
-    """How often memory ran out during the run, so that a model went on with half the rows per batch."""
-    return {engine.model.name: engine.runner.halved for engine in session.engines if engine.runner}
-
-
-def _count_words(summary: Summary) -> dict[str, dict[str, int]]:
-    return {
-        model: {status.name: counter[status] for status in sorted(counter)} for model, counter in summary.counts.items()
-    }
-
-
-def _inputs(session: Session) -> list[FileRecord]:
-    from varfm.manifest import describe_fasta, describe_file
-
-    given = session.options
-    records = [
-        describe_file(session.input_role, Path(given.vcf)),
-        describe_fasta(session.genome.path, session.genome.contigs),
-    ]
-    for role, path in (("genes", given.genes.path), ("contig_map", given.contig_map), ("regions", given.regions)):
-        if path and Path(path).is_file():
-            records.append(describe_file(role, Path(path)))
-    return records
+def annotated(session: Session, item: ScoredBlock) -> bytes:
+    """Give the records of a block with their scores."""
+    return item.block.splice(info_texts(item.alleles, list(zip(session.models, item.scored, strict=True))))
 
 
 def describe_outputs(

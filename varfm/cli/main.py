@@ -33,6 +33,7 @@ COMMANDS = {
 
 INTERNAL_ERROR = 70
 BROKEN_PIPE = 141
+_STOPPED = "nothing was left under the output's name. A run with --resume goes on from here."
 
 
 class _ReaderGone(Exception):
@@ -107,9 +108,9 @@ def run(args: list[str] | None = None) -> int:
     except VarfmError as error:
         return _fail(str(error), error.exit_status)
     except (KeyboardInterrupt, click.Abort):
-        return _fail("stopped by Ctrl-C; nothing was left under the output's name.", 130)
+        return _fail(f"stopped by Ctrl-C; {_STOPPED}", 130)
     except _Terminated:
-        return _fail("stopped by SIGTERM; nothing was left under the output's name.", 143)
+        return _fail(f"stopped by SIGTERM; {_STOPPED}", 143)
     except (_ReaderGone, BrokenPipeError):
         _silence_stdout()
         return BROKEN_PIPE

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import rich_click as click
 
 from varfm.cli.progress import Progress
-from varfm.errors import printable
+from varfm.cli.summary import last_lines, notes_on
 from varfm.io.cut import Shard
 from varfm.models import ModelOptions
 from varfm.session import GeneOptions, Session, SessionOptions
 
 if TYPE_CHECKING:
-    from varfm.output import OutputOptions, Picture, Summary
+    from varfm.output import OutputOptions, Picture
 
 NOT_ALL_SCORED = 1
 
@@ -198,6 +198,15 @@ def _option(panel: str, *names: str, **settings: Any) -> Callable[[Command], Com
 )
 @_option(
     "Running",
+    "--resume",
+    is_flag=True,
+    help=(
+        "Keep what is finished in OUTPUT.varfm-partial/, and go on from there if an earlier run of the same command "
+        "was stopped; do nothing if it was finished."
+    ),
+)
+@_option(
+    "Running",
     "--device",
     metavar="NAME",
     default="auto",
@@ -302,15 +311,22 @@ def write(
         The exit status.
     """
     from varfm.output import check_targets, write_scores
+    from varfm.resume import check_resumable, resume_scores
 
     quiet = chosen["quiet"]
     options = _session_options(chosen)
-    check_targets(outputs, options.models)
+    if chosen["resume"]:
+        check_resumable(options, outputs)
+    else:
+        check_targets(outputs, options.models)
     with opener(options) as session, Progress(quiet=quiet) as progress:
-        summary = write_scores(session, outputs, progress.advance, picture(session))
-        notes = _notes(session)
+        if chosen["resume"]:
+            summary = resume_scores(session, outputs, progress.advance)
+        else:
+            summary = write_scores(session, outputs, progress.advance, picture(session))
+        notes = notes_on(session)
     if not quiet:
-        for line in [*notes, *_lines(summary, progress.seconds)]:
+        for line in [*notes, *last_lines(summary, progress.seconds)]:
             click.echo(line, err=True)
     return NOT_ALL_SCORED if chosen["strict"] and not summary.everything_scored else 0
 
@@ -359,30 +375,3 @@ def _session_options(chosen: dict[str, Any]) -> SessionOptions:
         threads=chosen["threads"],
         shard=Shard.parse(chosen["shard"]) if chosen["shard"] else None,
     )
-
-
-def _notes(session: Session) -> list[str]:
-    """What a user should know about how the input was understood."""
-    notes = [
-        f"length conflict: {printable(c.name)} has {c.stated:,} bases in the VCF, {c.length:,} in the FASTA"
-        for c in session.contigs.length_conflicts
-    ]
-    for engine in session.engines:
-        n_unknown, n_tokens = (getattr(engine.model.network, name, 0) for name in ("n_unknown", "n_tokens"))
-        if n_unknown:
-            notes.append(f"{engine.model.name}: {n_unknown:,} of {n_tokens:,} tokens are unknown to it, such as N")
-    aliases = session.contigs.describe()
-    return [*notes[:3], *([aliases] if aliases else [])]
-
-
-def _lines(summary: Summary, seconds: float) -> list[str]:
-    """The last line of DESIGN, 5; one per model, named, if there are several."""
-    rate = f"{seconds:,.0f} s, {summary.n_alleles / max(seconds, 1e-9):,.0f} alleles/s on {summary.device}."
-    lines = []
-    for model, counts in summary.counts.items():
-        missing = ", ".join(f"{n:,} {status.name}" for status, n in sorted(counts.items()) if not status.is_scored)
-        n_scored = summary.n_scored(model)
-        reasons = f", {summary.n_alleles - n_scored:,} not ({missing})" if missing else ""
-        name = f"{model}: " if len(summary.counts) > 1 else ""
-        lines.append(f"{name}{summary.n_alleles:,} alleles: {n_scored:,} scored{reasons}. {rate}")
-    return lines

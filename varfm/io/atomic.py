@@ -127,7 +127,7 @@ def disk_errors(shown: str) -> Iterator[None]:
     except BrokenPipeError:
         raise
     except OSError as error:
-        left = "What came out is not complete" if shown == "<stdout>" else "Nothing was left behind"
+        left = "What came out is not complete" if shown == "<stdout>" else "No output was left behind"
         raise DiskError(
             f"{shown}: writing failed: {error.strerror or error}. {left}: make room, or write elsewhere."
         ) from error
