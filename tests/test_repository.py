@@ -76,7 +76,7 @@ MAX_LINES = {"models": 500}
 N_LINES = 400
 TOP_LEVEL = {
     "benchmarks", "CHANGELOG.md", "CITATION.cff", "Dockerfile", "LICENSE", "README.md", "docker", "docs",
-    "example_data", "pyproject.toml", "tests", "training", "varfm", "workflows",
+    "example_data", "pyproject.toml", "tests", "recipe", "training", "varfm", "workflow", "nextflow",
 }  # fmt: skip
 
 
