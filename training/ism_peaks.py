@@ -4,8 +4,8 @@
 
 DATA holds `ctcf_100bp.fa.gz` and `pu1_100bp.fa.gz`. Peaks: the first 100 on chr8 and chr9, in file order, each a contig
 of 100 bases, so windows are padded with N where they leave it. Strongest: the five positions with the largest mean
-score of the three substitutions, up or down, which is the height of a letter in the picture. Inside: in the span of the
-best match of the matrix on either strand, searched in the whole peak.
+score of the three substitutions, up or down, which is the height of a letter in the picture; and, for comparison, those
+with the most negative score. Inside: in the span of the best match of the matrix on either strand, in the whole peak.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from mini_data import FACTORS, PEAK, TEST_CONTIGS, Codes, Peaks, read_peaks
+from mini_data import FACTORS, PEAK, TEST_CONTIGS, Peaks, read_peaks
 from mini_matrix import MATRIX, best_match, read_matrix
 from numpy.typing import NDArray
 
@@ -26,16 +27,21 @@ from varfm.cli.main import run
 N_PEAKS = 100
 N_STRONGEST = 5
 SCORE = FACTORS[0]
+RULES = ("height of the letter", "most negative score")
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What became of the substitutions, and per rule, how many of the strongest positions lie inside, to peaks."""
+
+    status: Counter[str]
+    inside: dict[str, Counter[int]]
 
 
 def write_fasta(path: Path, peaks: Peaks) -> None:
     """Write every peak as a contig, `peak1` and so on."""
-    entries = [f">peak{number}\n{''.join('ACGTN'[code] for code in codes)}\n" for number, codes in _numbered(peaks)]
+    entries = [f">peak{n}\n{''.join('ACGTN'[code] for code in codes)}\n" for n, codes in enumerate(peaks.codes, 1)]
     path.write_text("".join(entries), encoding="ascii")
-
-
-def _numbered(peaks: Peaks) -> list[tuple[int, Codes]]:
-    return list(enumerate(peaks.codes, 1))
 
 
 def mutated(fasta: Path, number: int) -> pd.DataFrame:
@@ -52,37 +58,44 @@ def mutated(fasta: Path, number: int) -> pd.DataFrame:
     return pd.read_csv(table, sep="\t", na_values=".")
 
 
-def strongest(table: pd.DataFrame) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Give the strongest 0-based positions by the mean of the three scores, and by the most negative one."""
+def strongest(table: pd.DataFrame) -> dict[str, NDArray[np.int64]]:
+    """Give the strongest 0-based positions of a table by each of `RULES`, the strongest first, then from the left."""
     by_position = table.groupby("pos")[SCORE]
-    means, losses = by_position.mean().abs(), -by_position.min()
-    first, second = (sizes.sort_values(ascending=False, kind="stable").index[:N_STRONGEST] for sizes in (means, losses))
-    return first.to_numpy() - 1, second.to_numpy() - 1
+    sizes = dict(zip(RULES, (by_position.mean().abs(), -by_position.min()), strict=True))
+    return {
+        rule: values.sort_values(ascending=False, kind="stable").index[:N_STRONGEST].to_numpy() - 1
+        for rule, values in sizes.items()
+    }
+
+
+def measure(folder: Path, n_peaks: int = N_PEAKS) -> Figures:
+    """Mutate the first held-out CTCF peaks, and count which of the strongest positions lie in the best match."""
+    peaks = read_peaks(folder).of(0).on(TEST_CONTIGS)
+    peaks = peaks.select(np.arange(len(peaks.codes)) < n_peaks)
+    matrix = read_matrix(MATRIX)
+    figures = Figures(Counter(), {rule: Counter() for rule in RULES})
+    with tempfile.TemporaryDirectory() as name:
+        fasta = Path(name) / "peaks.fa"
+        write_fasta(fasta, peaks)
+        for number, codes in enumerate(peaks.codes, 1):
+            table = mutated(fasta, number)
+            figures.status.update(table["status"])
+            start = best_match(matrix, codes)
+            for rule, places in strongest(table).items():
+                figures.inside[rule][int(((places >= start) & (places < start + matrix.shape[1])).sum())] += 1
+    return figures
 
 
 def main() -> None:
     """Read the options, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with the peaks")
-    peaks = read_peaks(parser.parse_args().data).of(0).on(TEST_CONTIGS)
-    matrix = read_matrix(MATRIX)
-    width = matrix.shape[1]
-    inside: tuple[Counter[int], Counter[int]] = (Counter(), Counter())
-    status: Counter[str] = Counter()
-    with tempfile.TemporaryDirectory() as folder:
-        fasta = Path(folder) / "peaks.fa"
-        write_fasta(fasta, peaks)
-        for number, codes in _numbered(peaks)[:N_PEAKS]:
-            table = mutated(fasta, number)
-            status.update(table["status"])
-            start = best_match(matrix, codes)
-            for counter, places in zip(inside, strongest(table), strict=True):
-                counter[int(((places >= start) & (places < start + width)).sum())] += 1
-    print(f"{N_PEAKS} held-out CTCF peaks, {sum(status.values()):,} substitutions: {dict(status)}")
-    for name, counter in zip(("mean of three scores", "strongest loss"), inside, strict=True):
+    figures = measure(parser.parse_args().data)
+    print(f"{sum(figures.status.values()):,} substitutions of {N_PEAKS} held-out CTCF peaks: {dict(figures.status)}")
+    print(f"how many of the {N_STRONGEST} strongest positions lie inside the best match of {MATRIX.stem}, in peaks:")
+    for rule, counter in figures.inside.items():
         counts = [counter[n] for n in range(N_STRONGEST, -1, -1)]
-        print(f"by {name}: five of five inside {MATRIX.stem} in {counts[0]}, four or more in {sum(counts[:2])}")
-        print(f"  peaks with 5, 4, 3, 2, 1, 0 of the five inside: {counts}")
+        print(f"by {rule}: all in {counts[0]}, four or more in {sum(counts[:2])}; 5, 4, 3, 2, 1, 0: {counts}")
 
 
 if __name__ == "__main__":

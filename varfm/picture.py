@@ -167,10 +167,9 @@ class PictureWriter:
         missing = {status.name: n for status, n in sorted(self._counts.items()) if not status.is_scored}
         if missing:
             notes.append("Not scored: " + ", ".join(f"{n:,} {word}" for word, n in missing.items()) + ".")
-        if self._counts[Status.PADDED]:
-            notes.append(
-                f"Windows that leave the contig, padded with N: {self._counts[Status.PADDED]:,} substitutions."
-            )
+        n_padded = self._counts[Status.PADDED]
+        if n_padded:
+            notes.append(f"Scored in a window that leaves the contig, padded with N: {n_padded:,} substitutions.")
         if not self._model.origin.published:
             notes.append("The weights are not the published file.")
         return notes

@@ -202,3 +202,30 @@ def test_card_holds_on_sequence_that_training_never_saw(monkeypatch: pytest.Monk
     assert figures.effects.n == packaged["n"]
     for name, values in figures.effects.scores.items():
         assert values == pytest.approx(packaged["scores"][name], abs=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the folder ../shared/data is not here")
+def test_strongest_positions_of_mutated_peaks_lie_in_the_site(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(TRAINING)
+    from ism_peaks import RULES, measure
+
+    figures = measure(SHARED)
+    assert figures.status.keys() <= {"OK", "PADDED"} and sum(figures.status.values()) == 30_000
+    for rule in RULES:
+        assert sum(figures.inside[rule].values()) == 100
+        assert figures.inside[rule][5] >= 85
+
+
+def test_strongest_positions_are_those_with_the_tallest_letters(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(TRAINING)
+    import pandas as pd
+    from ism_peaks import RULES, strongest
+
+    scores = {1: (0, 0, 0), 2: (3, 3, 3), 3: (0, 0, -8), 4: (-4, -4, -4), 5: (1, 1, 1), 6: (0, 0, -3), 7: (1, -1, 0)}
+    table = pd.DataFrame(
+        [(place, score) for place, three in scores.items() for score in three], columns=["pos", "CTCF"]
+    )
+    found = strongest(table)
+    assert found[RULES[0]].tolist() == [3, 1, 2, 4, 5]
+    assert found[RULES[1]].tolist() == [2, 3, 5, 6, 0]
