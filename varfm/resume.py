@@ -16,6 +16,7 @@ from types import FrameType
 
 from varfm.account import Summary, complete, describe_run, halvings, status_words, summarise
 from varfm.errors import DiskError, InputError, OptionError
+from varfm.io.atomic import disk_errors
 from varfm.io.table import pack_rows
 from varfm.io.vcf import VcfReader
 from varfm.io.writer import STDOUT
@@ -164,7 +165,8 @@ class _Run:
         folder = Path(f"{os.path.realpath(path)}.varfm-partial")
         if folder.parent == self.folder.parent:
             return str(self.folder)
-        folder.mkdir(exist_ok=True)
+        with disk_errors(str(folder)):
+            folder.mkdir(exist_ok=True)
         return str(folder)
 
     def clean(self) -> None:
