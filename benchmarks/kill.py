@@ -4,10 +4,10 @@
     python benchmarks/kill.py --model mini --repeat 10 --kill 14 --term 3 --int 3
     python benchmarks/kill.py --kill 0 --term 0 --int 0 --levels 20
 
-Every trial begins without an output, is stopped once (kill -9 at any moment of the process; SIGTERM and SIGINT once it
-scores), and is then run to its end. Of a stopped process it is known, from memory that outlives it, how many records it
-had scored and how many it had reported as finished. With `--levels` the outputs lie on a small tmpfs (which takes root
-to mount) that is filled up to so many levels; then room is made.
+Every trial begins without an output, is stopped once (kill -9 at any moment between reading the command line and the
+end; SIGTERM and SIGINT once it scores), and is then run to its end. Of a stopped process it is known, from memory that
+outlives it, how many records it had scored and how many it had reported as finished. With `--levels` the outputs lie on
+a small tmpfs (which takes root to mount) that is filled up to so many levels; then room is made.
 """
 
 from __future__ import annotations
@@ -31,32 +31,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
+from typing import NoReturn
+
+from varfm.cli.main import main as main_of_varfm
+from varfm.journal import Chunk, Journal
+from varfm.session import ScoredBlock, Session
 
 SEED = 20_261_127
-ROOT = Path(__file__).resolve().parents[1]
 OUTPUTS = ("out.vcf.gz", "out.vcf.gz.tbi", "out.tsv")
 EXIT = {signal.SIGKILL: -9, signal.SIGTERM: 143, signal.SIGINT: 130}
 DISK = 6
-
-CHILD = """
-import mmap, struct, sys
-path = sys.argv.pop(1)
-with open(path, "r+b") as file:
-    memory = mmap.mmap(file.fileno(), 16)
-from varfm.cli.main import main
-from varfm.journal import Journal
-from varfm.session import Session
-scored, append = Session.__iter__, Journal.append
-def counted(self):
-    for item in scored(self):
-        memory[:8] = struct.pack("<q", item.n_read)
-        yield item
-def noted(self, chunk, pieces):
-    append(self, chunk, pieces)
-    memory[8:] = struct.pack("<q", chunk.n_read)
-Session.__iter__, Journal.append = counted, noted
-main()
-"""
 
 
 @dataclass(slots=True)
@@ -84,6 +68,58 @@ def write_input(path: Path, n_records: int, repeat: int) -> None:
     bench_io.write_vcf(path, bench_io.write_fasta(path.with_name("ref.fa")), n_records // repeat, 0, "short")
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join(line if line.startswith(b"#") else line * repeat for line in lines))
+
+
+class Process:
+    """A process that was forked."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._status: int | None = None
+
+    def poll(self) -> int | None:
+        """Give the exit status, negative for a signal; None while it runs."""
+        return self._take(os.WNOHANG)
+
+    def wait(self) -> int:
+        """Wait for its end, and give the exit status."""
+        status = self._take(0)
+        assert status is not None
+        return status
+
+    def send(self, number: int) -> None:
+        """Send a signal, unless it has ended."""
+        if self.poll() is None:
+            os.kill(self._pid, number)
+
+    def _take(self, how: int) -> int | None:
+        if self._status is None:
+            pid, status = os.waitpid(self._pid, how)
+            self._status = os.waitstatus_to_exitcode(status) if pid else None
+        return self._status
+
+
+def _run(arguments: list[str], marks: Path) -> NoReturn:
+    """Run the command line in this process, and note how far it is where others can read it."""
+    with marks.open("r+b") as file:
+        memory = mmap.mmap(file.fileno(), 16)
+    scored, append = Session.__iter__, Journal.append
+
+    def counted(self: Session) -> Iterator[ScoredBlock]:
+        for item in scored(self):
+            memory[:8] = struct.pack("<q", item.n_read)
+            yield item
+
+    def noted(self: Journal, chunk: Chunk, pieces: Sequence[bytes]) -> None:
+        append(self, chunk, pieces)
+        memory[8:] = struct.pack("<q", chunk.n_read)
+
+    Session.__iter__, Journal.append = counted, noted  # type: ignore[method-assign]
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    try:
+        main_of_varfm(arguments)
+    except SystemExit as end:
+        os._exit(end.code if isinstance(end.code, int) else 0)
 
 
 class Bench:
@@ -116,16 +152,19 @@ class Bench:
             raise RuntimeError(f"the run that nobody stops failed with {process.returncode}")
         return time.monotonic() - started
 
-    def start(self, folder: Path | None = None) -> subprocess.Popen[bytes]:
-        """Start a run in the target folder."""
+    def start(self, folder: Path | None = None) -> Process:
+        """Start a run in the target folder: a process of its own, but with Python's modules loaded already."""
         self._marks.write_bytes(bytes(16))
         folder = folder or self._target
         outputs = ["-o", str(folder / "out.vcf.gz"), "--table", str(folder / "out.tsv"), "--resume"]
         arguments = ["score", str(self._source), "-f", str(self._folder / "ref.fa"), "-m", self._model, "--quiet"]
-        paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-        environment = {**os.environ, "VARFM_TESTING": "1", "PYTHONPATH": os.pathsep.join(paths)}
-        command = [sys.executable, "-c", CHILD, str(self._marks), *arguments, *outputs, "--threads", "1"]
-        return subprocess.Popen([*command, "--device", "cpu"], env=environment, stderr=subprocess.DEVNULL)
+        pid = os.fork()
+        if pid:
+            return Process(pid)
+        try:
+            _run([*arguments, *outputs, "--threads", "1", "--device", "cpu"], self._marks)
+        finally:
+            os._exit(99)  # not reached
 
     def marks(self) -> tuple[int, int]:
         """Give the records that the last process had scored, and those that it had reported as finished."""
@@ -170,6 +209,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--levels", type=int, default=0, help="levels of a full disk; default: none")
     parser.add_argument("--folder", type=Path, help="where the files go; default: a temporary folder")
     options = parser.parse_args(arguments)
+    os.environ["VARFM_TESTING"] = "1"
+    if options.model != "null":
+        import torch  # noqa: F401  # before the processes part
     with tempfile.TemporaryDirectory(dir=options.folder, prefix="varfm-kill-") as name:
         target = Path(name) / "target"
         target.mkdir()
@@ -212,7 +254,7 @@ def _trial(bench: Bench, number: signal.Signals, draw: random.Random, found: Fou
         while not bench.marks()[0] and process.poll() is None:
             time.sleep(0.002)
         time.sleep(draw.random() * bench.seconds / 3)
-    process.send_signal(number)
+    process.send(number)
     status = process.wait()
     if status == 0 or bench.outputs() == [*OUTPUTS, "out.vcf.gz.varfm.json"]:
         return False

@@ -424,5 +424,6 @@ def test_real_processes_stopped_at_random_moments(options: tuple[str, ...]) -> N
     if "--levels" in options and (os.geteuid() != 0 or sys.platform != "linux"):
         pytest.skip("only root of Linux may mount a small disk")
     script = Path(__file__).parents[1] / "benchmarks" / "kill.py"
-    done = subprocess.run([sys.executable, script, *options], capture_output=True, text=True)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, script, *options], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
