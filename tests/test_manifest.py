@@ -20,6 +20,7 @@ from varfm.manifest import (
     ModelRecord,
     describe_fasta,
     describe_file,
+    differences,
     read_manifest,
     software_versions,
     utc_time,
@@ -222,3 +223,76 @@ def test_times_are_utc_in_whole_seconds() -> None:
     moment = datetime(2026, 1, 2, 4, 4, 5, 999_999, timezone(timedelta(hours=1)))
     assert utc_time(moment) == "2026-01-02T03:04:05+00:00"
     assert datetime.fromisoformat(utc_time()).tzinfo == UTC
+
+
+# Whether two runs fit together.
+
+
+def changed(**changes: Any) -> Manifest:
+    return replace(MANIFEST, **changes)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        changed(command=["varfm", "score", "moved.vcf"], started="2027-01-01T00:00:00+00:00"),
+        changed(inputs=[replace(MANIFEST.inputs[0], path="elsewhere/in.vcf", modified="2027-01-01T00:00:00+00:00")]),
+        changed(versions={"varfm": "0.1.0", "python": "3.12", "pysam": "0.23"}),
+        changed(counts=Counts(0, 0, {"mini": {}})),
+    ],
+    ids=["command and time", "path and time of an input", "other versions", "counts"],
+)
+def test_what_decides_nothing_is_no_difference(other: Manifest) -> None:
+    assert differences(MANIFEST, other, with_times=True) == []
+
+
+@pytest.mark.parametrize(
+    ("other", "found"),
+    [
+        (changed(versions={"varfm": "0.2.0"}), ("version of varfm", "0.1.0", "0.2.0")),
+        (changed(inputs=[]), ("vcf", "in.vcf", "none")),
+        (
+            changed(inputs=[replace(MANIFEST.inputs[0], sha256="ac")]),
+            ("vcf", "sha256 ab", "sha256 ac"),
+        ),
+        (
+            changed(models=[replace(MANIFEST.models[0], weights_sha256="ce")]),
+            ("weights of mini", "cd", "ce"),
+        ),
+        (changed(models=[replace(MANIFEST.models[0], options={})]), ("strands of mini", "both", "none")),
+        (changed(options={"on_ref_mismatch": "error"}), ("on_ref_mismatch", "skip", "error")),
+        (changed(selection={"shard": "2/2"}), ("shard", "1/2", "2/2")),
+        (
+            changed(plan={"batch_rows": {"mini": 32}, "executor": "full"}),
+            ("batch_rows of mini", "64", "32"),
+        ),
+        (changed(device="cuda:0"), ("device", "cpu", "cuda")),
+        (changed(outputs=[FileRecord("vcf", "a.bcf")]), ("outputs", "", "vcf as .bcf")),
+    ],
+)
+def test_what_decides_the_output_is_named(other: Manifest, found: tuple[str, str, str]) -> None:
+    assert [tuple(item) for item in differences(MANIFEST, other, with_times=True)] == [found]
+    assert differences(MANIFEST, other, with_times=True, without=[found[0]]) == []
+
+
+def test_gpus_of_one_kind_do_not_differ_by_their_number() -> None:
+    first, second = (changed(device=f"cuda:{n}", plan={**MANIFEST.plan, "device": f"cuda:{n}"}) for n in (0, 1))
+    assert differences(first, second, with_times=True) == []
+
+
+def test_a_reference_without_digest_is_known_by_size_contigs_and_where_asked_by_time() -> None:
+    fasta = FileRecord("fasta", "a.fa", 10, "2026-01-02T03:04:05+00:00", None, "ef")
+    first = changed(inputs=[fasta])
+    copied = changed(inputs=[replace(fasta, modified="2026-01-02T03:04:06+00:00")])
+    assert differences(first, copied, with_times=False) == []
+    assert [item.what for item in differences(first, copied, with_times=True)] == ["fasta"]
+    for change in ({"size": 11}, {"contigs_sha256": "ee"}):
+        other = changed(inputs=[replace(fasta, **change)])
+        assert [item.what for item in differences(first, other, with_times=False)] == ["fasta"]
+
+
+def test_a_reference_with_digests_is_known_by_them_alone() -> None:
+    fasta = FileRecord("fasta", "a.fa", 10, "2026-01-02T03:04:05+00:00", "12", "ef")
+    first = changed(inputs=[fasta])
+    assert differences(first, changed(inputs=[replace(fasta, modified="x", size=11)]), with_times=True) == []
+    assert [item.what for item in differences(first, changed(inputs=[replace(fasta, sha256="13")]), with_times=False)]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import gzip
 import json
-import shutil
+import os
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from sei_files import SMALL, write_sei
@@ -289,6 +289,15 @@ def test_a_shard_that_does_not_exist_is_a_usage_error(source: Path, shard: str) 
 def test_a_shard_of_stdin_is_a_usage_error(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert run(["score", "-", "-f", str(FASTA), "-m", "null", "--shard", "1/2"]) == 2
     assert "a stream can be read only once" in capfd.readouterr().err
+    os.mkfifo(tmp_path / "pipe")
+    assert run(["score", str(tmp_path / "pipe"), "-f", str(FASTA), "-m", "null", "--shard", "1/2"]) == 2
+    assert "a stream can be read only once" in capfd.readouterr().err
+
+
+def test_a_shard_of_what_is_no_file_is_an_input_error(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    for path, words in ((tmp_path, "is a folder"), (tmp_path / "none.vcf", "no such file")):
+        assert run(["score", str(path), "-f", str(FASTA), "-m", "null", "--shard", "1/2"]) == 3
+        assert words in capfd.readouterr().err
 
 
 def test_every_shard_judges_the_assembly_by_the_whole_input(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -308,37 +317,59 @@ def test_every_shard_judges_the_assembly_by_the_whole_input(tmp_path: Path, capf
 
 # All of the real data.
 
+PAIRS = ((".vcf", ".tsv"), (".vcf.gz", ".parquet"), (".bcf", ".tsv.gz"))
 
-@pytest.mark.slow
-@pytest.mark.parametrize("model", ["null", "mini", "sei"])
-@pytest.mark.parametrize("packing", PACKINGS)
-def test_real_variants_in_shards_are_the_run_without_shards(tmp_path: Path, packing: str, model: str) -> None:
-    """For N in 1, 2, 7 and 64, every format; a Sei of small layers, but with windows of 4,096 bases."""
+
+class Real(NamedTuple):
+    """Real variants as text, how they are scored, and the folder of the runs without shards."""
+
+    text: bytes
+    options: list[object]
+    folder: Path
+
+
+@pytest.fixture(scope="module")
+def real(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Real:
+    """For a model: every variant, or for the Sei of small layers, but with windows of 4,096 bases, each 16th.
+
+    What varfm writes does not depend on how the input is packed, so one run a format serves all.
+    """
     if not (SHARED / "kg_chr20_1mb.vcf.gz").is_file():
         pytest.skip("the real data are not there")
+    folder = tmp_path_factory.mktemp("real")
     text = gzip.decompress((SHARED / "kg_chr20_1mb.vcf.gz").read_bytes())
-    options: list[object] = ["-f", SHARED / "kg_chr20_1mb.fa", "-m", model]
-    if model == "sei":
-        weights = write_sei(tmp_path / "sei", replace(SMALL, length=4096, channels=(2, 3, 4), width=3))
+    options: list[object] = ["-f", SHARED / "kg_chr20_1mb.fa", "-m", request.param]
+    if request.param == "sei":
+        weights = write_sei(folder / "sei", replace(SMALL, length=4096, channels=(2, 3, 4), width=3))
         options = [*options[:2], "--weights", weights, "--offline"]
         lines = text.splitlines(keepends=True)
         n_header = sum(line.startswith(b"#") for line in lines)
         text = b"".join(lines[:n_header] + lines[n_header::16])
-    # What varfm writes does not depend on how the input is packed: so one whole serves all.
-    plain = packed(text, "plain", tmp_path / "plain", indexed=False)
-    pairs = [(".vcf", ".tsv"), (".vcf.gz", ".parquet"), (".bcf", ".tsv.gz")]
-    for suffix, table in pairs:
-        score(plain, tmp_path / f"whole{suffix}", *options, "--table", tmp_path / f"whole{table}")
-    for indexed in (False, True):
-        source = packed(text, packing, tmp_path / str(indexed), indexed=indexed)
-        for number, total in enumerate((1, 2, 7, 64) if model == "null" or not indexed else (7,)):
-            # Without networks every pair of formats, else one pair a turn.
-            for suffix, table in pairs if model == "null" else [pairs[(number + indexed) % 3]]:
-                folder = tmp_path / "shards"
-                tables = str(folder / "s{n}") + table
-                shards = score_shards(source, total, suffix, folder, *options, "--table", tables)
-                assert merge(shards, tmp_path / f"found{suffix}", "--table", tmp_path / f"found{table}", "--force") == 0
-                assert_equal(tmp_path / f"found{table}", tmp_path / f"whole{table}")
-                if packing != "bcf" or suffix == ".bcf":  # htslib prints some headers and floats in words of its own
-                    assert_equal(tmp_path / f"found{suffix}", tmp_path / f"whole{suffix}")
-                shutil.rmtree(folder)
+    plain = packed(text, "plain", folder, indexed=False)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setenv("VARFM_TESTING", "1")
+        monkeypatch.setenv("VARFM_CACHE", str(folder / "cache"))
+        for suffix, table in PAIRS:
+            score(plain, folder / f"whole{suffix}", *options, "--table", folder / f"whole{table}")
+    return Real(text, options, folder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("total", [1, 2, 7, 64])
+@pytest.mark.parametrize("indexed", [False, True], ids=["no index", "an index"])
+@pytest.mark.parametrize("packing", PACKINGS)
+@pytest.mark.parametrize("real", ["null", "mini", "sei"], indirect=True)
+def test_real_variants_in_shards_are_the_run_without_shards(
+    tmp_path: Path, real: Real, packing: str, indexed: bool, total: int
+) -> None:
+    """In every pair of formats, but for networks in one pair, another one for every number of shards."""
+    source = packed(real.text, packing, tmp_path, indexed=indexed)
+    is_null = real.options[-1] == "null"
+    for suffix, table in PAIRS if is_null else [PAIRS[((1, 2, 7, 64).index(total) + PACKINGS.index(packing)) % 3]]:
+        folder = tmp_path / f"shards{suffix}"
+        shards = score_shards(source, total, suffix, folder, *real.options, "--table", str(folder / "s{n}") + table)
+        found, found_table = tmp_path / f"found{suffix}", tmp_path / f"found{table}"
+        assert merge(shards, found, "--table", found_table, "--force") == 0
+        assert_equal(found_table, real.folder / f"whole{table}")
+        if packing != "bcf" or suffix == ".bcf":  # htslib prints some headers and floats in words of its own
+            assert_equal(found, real.folder / f"whole{suffix}")

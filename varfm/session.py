@@ -284,8 +284,9 @@ def _check_values(options: SessionOptions) -> None:
 
 
 def is_readable_again(vcf: str) -> bool:
-    """Tell a file, also one that is missing, from stdin and from a pipe such as <(...) of a shell."""
-    return vcf != STDIN and (Path(vcf).is_file() or not Path(vcf).exists())
+    """Tell a path, also one that leads nowhere, from stdin and from a pipe such as <(...) of a shell."""
+    path = Path(vcf)
+    return vcf != STDIN and not (path.is_fifo() or path.is_char_device() or path.is_socket())
 
 
 def _check_keys(reader: VcfReader, options: SessionOptions) -> None:
