@@ -13,6 +13,8 @@ from xml.etree import ElementTree
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 from small_languages import SMALL, small_language
 from small_models import CONFIGS, small_model
 from toys import SHARED, needs_shared, point_model, tss_model, vcf_text
@@ -35,7 +37,7 @@ MPRA = ["-m", "mpra-dragonn", "--weights", str(SHARED / "mpra_dragonn_conv.hdf5"
 
 
 @pytest.fixture(autouse=True)
-def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith("VARFM_")]:
         monkeypatch.delenv(name)
     (tmp_path / "config.toml").touch()
@@ -181,6 +183,21 @@ def test_reader_tells_how_far_it_is(genome: Genome) -> None:
 def test_region_that_makes_no_sense_is_refused(text: str, message: str, genome: Genome) -> None:
     with pytest.raises(OptionError, match=message):
         place(text, genome)
+
+
+@given(text=st.one_of(st.text(), st.text("chr12HLA:-0123456789,>NacgtACGT", min_size=8)))
+@example(text="chr1:" + "1" * 5000 + "-" + "9" * 5000)
+@example(text="chr1:1:A:" + "C" * 5000)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_text_is_understood_or_refused(text: str, genome: Genome) -> None:
+    try:
+        found = place(text, genome)
+    except (OptionError, ReferenceMismatch) as error:
+        assert "\n" not in str(error).replace(text, "")
+        return
+    assert 0 <= found.start < found.end <= 15
+    assert len(found.bases) == found.end - found.start
+    assert len(records(found)) >= 3 * len(found.bases)
 
 
 def test_insertion_without_flank_has_nothing_to_mutate(genome: Genome) -> None:

@@ -29,7 +29,7 @@ OWN_ID = "variant"
 
 BASES = "ACGT"
 _HEADER = (b"##fileformat=VCFv4.3\n", b"#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n")
-_NUMBER = r"\d{1,3}(?:,\d{3})+|\d+"
+_NUMBER = r"\d{1,3}(?:,\d{3}){1,9}|\d{1,30}"  # Python refuses to read much longer ones
 _REGION = re.compile(rf"(?P<contig>.+):(?P<start>{_NUMBER})-(?P<end>{_NUMBER})", re.ASCII)
 _VARIANT = re.compile(
     rf"(?P<contig>.+)(?P<sep>[:-])(?P<pos>{_NUMBER})(?P=sep)(?P<ref>\w+)(?:(?P=sep)|>)(?P<alt>\w+)", re.ASCII
