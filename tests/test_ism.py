@@ -368,7 +368,7 @@ def test_picture_shows_what_the_table_says(tmp_path: Path) -> None:
     args = ["NTNG1:13257:C:G", "--flank", "3", "-f", str(NTNG1), "--svg", str(svg), "--column", "PU1", "--quiet"]
     table = ism_table(tmp_path, *args)
     titles = [element.text or "" for element in ElementTree.parse(svg).iter("{http://www.w3.org/2000/svg}title")]
-    assert titles[0] == "mini: PU1 around SNV NTNG1:13,257 C>G"
+    assert titles[0] == "mini: PU1 around NTNG1:13,257 C>G"
     shown = sorted(titles[1:])
     expected = [f"NTNG1:{row.pos:,} {row.ref}>{row.alt}: {row.PU1:.3g}" for row in table.itertuples()]
     assert len(shown) == 21 and shown == sorted(expected)

@@ -119,7 +119,7 @@ def test_variant_has_a_band_and_its_own_cell_an_outline() -> None:
 
 
 def test_insertion_is_a_line_between_two_bases() -> None:
-    assert re.search(rf'<rect x="{2 * CELL - 1}" y="\d+" width="2" ', draw(effects(band=(2, 2))))
+    assert re.search(rf'<rect x="{2 * CELL - 2}" y="\d+" width="4" ', draw(effects(band=(2, 2))))
 
 
 def test_text_of_users_is_escaped() -> None:

@@ -124,7 +124,7 @@ class PictureWriter:
         place, column = self._place, self.column
         gene = self._chosen_gene()
         variant = place.variant
-        around = f"around {variant.kind} {_spelt(place)}" if variant else f"in {place}"
+        around = f"around {_spelt(place)}" if variant else f"in {place}"
         return Effects(
             title=f"{self._model.name}: {column.name} {f'of {gene.name} ' if gene else ''}{around}",
             notes=tuple(self._notes(gene)),

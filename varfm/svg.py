@@ -203,7 +203,7 @@ class _Drawing:
         start, end = (place - places.start for place in self.effects.band)
         left, right = max(start * CELL, 0), min(end * CELL, len(places) * CELL)
         if start == end and 0 <= start <= len(places):  # an insertion, between two bases
-            left, right = left - 1, left + 1
+            left, right = left - 2, left + 2
         if left < right:
             yield f'<rect x="{left}" y="{top}" width="{right - left}" height="{bottom - top}" fill="{_BAND}"/>'
 
