@@ -4,17 +4,22 @@
 # docker run --rm -v "$PWD:/data" -v varfm-cache:/cache varfm score in.vcf.gz -f ref.fa -o out.vcf.gz
 # docker run --rm varfm bash -c 'varfm models list | head'
 
-FROM python:3.11-slim-bookworm AS builder
+# Any Debian with Python 3.11 or newer as `python` and the module venv.
+ARG BASE=python:3.11-slim-bookworm
+
+FROM ${BASE} AS builder
 
 ARG TORCH=cpu
 ARG TORCH_VERSION=2.13.0
+ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 
 RUN python -m venv /opt/varfm
 ENV PATH=/opt/varfm/bin:$PATH
 
 # First and alone: PyTorch's own index has the builds without CUDA, which are ten times smaller.
+# TORCH_INDEX names a mirror of it where that index cannot be reached.
 RUN case "$TORCH" in \
-      cpu) pip install --no-cache-dir --index-url https://download.pytorch.org/whl/cpu "torch==${TORCH_VERSION}" ;; \
+      cpu) pip install --no-cache-dir --index-url "$TORCH_INDEX" "torch==${TORCH_VERSION}" ;; \
       cuda) pip install --no-cache-dir "torch==${TORCH_VERSION}" ;; \
       *) echo "TORCH is '$TORCH'. Use cpu or cuda." >&2; exit 1 ;; \
     esac
@@ -27,14 +32,15 @@ COPY varfm ./varfm
 RUN pip install --no-cache-dir '.[all]'
 
 
-FROM python:3.11-slim-bookworm
+FROM ${BASE}
 
+ARG BASE
 ARG VERSION=0.1.0
 LABEL org.opencontainers.image.title="varfm" \
       org.opencontainers.image.description="Score the variants of a VCF with published DNA sequence models" \
       org.opencontainers.image.version="$VERSION" \
       org.opencontainers.image.licenses="Apache-2.0" \
-      org.opencontainers.image.base.name="docker.io/library/python:3.11-slim-bookworm"
+      org.opencontainers.image.base.name="$BASE"
 
 # bash and ps are what Nextflow needs in a container. Their versions are those of the pinned Debian release.
 # hadolint ignore=DL3008

@@ -110,8 +110,32 @@ def test_image_runs_as_a_plain_user_with_a_cache_that_is_mounted() -> None:
 
 def test_image_takes_the_build_without_cuda_unless_told_otherwise() -> None:
     assert "\nARG TORCH=cpu\n" in DOCKERFILE
-    cpu = next(line for line in DOCKERFILE.splitlines() if line.strip().startswith("cpu)"))
-    assert "/whl/cpu" in cpu
+    assert "\nARG TORCH_INDEX=https://download.pytorch.org/whl/cpu\n" in DOCKERFILE
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("cpu", "[install] [--no-cache-dir] [--index-url] [https://cpu.example] [torch==1.2]\n"),
+        ("cuda", "[install] [--no-cache-dir] [torch==1.2]\n"),
+    ],
+)
+def test_build_argument_chooses_where_torch_comes_from(kind: str, expected: str, tmp_path: Path) -> None:
+    step = re.search(r"^RUN (case \"\$TORCH\" in .*?esac)$", DOCKERFILE, re.MULTILINE | re.DOTALL)
+    assert step
+    (tmp_path / "pip").write_text("#!/bin/sh\nprintf '[%s] ' \"$@\" | sed 's/ $//'; echo\n")
+    (tmp_path / "pip").chmod(0o755)
+    settings = {"TORCH": kind, "TORCH_VERSION": "1.2", "TORCH_INDEX": "https://cpu.example"}
+    env = os.environ | settings | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run(
+        ["sh", "-ec", step[1].replace("\\\n", "")], env=env, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == expected
+
+
+def test_both_stages_stand_on_one_base_that_may_be_replaced() -> None:
+    assert re.search(r"^ARG BASE=python:3\.11-", DOCKERFILE, re.MULTILINE)
+    assert re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE) == ["${BASE}", "${BASE}"]
 
 
 def test_image_states_the_version_of_the_package() -> None:
