@@ -42,7 +42,7 @@ REQUESTS = {
     "score": request("score", "script"),
     "first": request("score", "script", meta={"id": "ntng1", "shard": "1/2"}),
     "second": request("score", "script", meta={"id": "ntng1", "shard": "2/2"}),
-    "merge": request("merge", "script"),
+    "merge": request("merge", "script", task=TASK | {"ext": {}}),
     "score stub": request("score", "stub", meta={"id": "ntng1", "shard": "1/2"}),
     "merge stub": request("merge", "stub"),
     "other": request(

@@ -17,7 +17,7 @@ rule weights:
 
 
 rule score:
-    """Score one piece of a VCF. A job that was lost goes on where it was."""
+    """Score one piece of a VCF."""
     input:
         vcf=lambda wildcards: config["vcfs"][wildcards.name],
         fasta=config["fasta"],
@@ -43,6 +43,8 @@ rule score:
     shell:
         "varfm score {input.vcf:q} -f {input.fasta:q} {params.genes} {params.models} {params.options}"
         " --shard {wildcards.shard}/{params.n_shards} --device {params.device} --threads {threads}"
+        # A lost job goes on where it was; after a change of the configuration it begins afresh.
+        " --resume --force"
         " -o {output.scores:q} > {log:q} 2>&1"
 
 
