@@ -37,5 +37,5 @@ def test_every_piece_is_a_job_that_asks_for_what_it_needs(tmp_path: Path) -> Non
     scores = [job for job in jobs if "rule_score" in job]
     assert (len(scores), len(jobs)) == (3, 4)
     for job in scores:
-        assert "MinMemoryNode=2000M" in job and "TimeLimit=00:20:00" in job and "=gpu:1" in job
-    assert not any("=gpu" in job for job in jobs if job not in scores)
+        assert "MinMemoryNode=2000M" in job and "TimeLimit=00:20:00" in job and "TresPerJob=gres:gpu:1" in job
+    assert not any(":gpu" in job for job in jobs if job not in scores)
