@@ -224,6 +224,19 @@ def _line(record: Record, number: int) -> str:
     return "\t".join(fields) + "\n"
 
 
+def labels_text(sequences: dict[str, str]) -> str:
+    """Write labelled single-base changes: 1 where the new base is G or C, which stands for a measurement."""
+    lines = ["contig\tpos\tref\talt\tlabel"]
+    for contig, places in (("NTNG1", range(30_000, 80_000, 500)), ("MKNK1", range(5_000, 35_000, 500))):
+        for number, place in enumerate(places):
+            ref = sequences[contig][place]
+            alt = ref
+            for _ in range(1 + number % 3):
+                alt = alt.translate(NEXT_BASE)
+            lines.append(f"{contig}\t{place + 1}\t{ref}\t{alt}\t{int(alt in 'GC')}")
+    return "\n".join(lines) + "\n"
+
+
 def gff_text(sources: dict[str, str], sequences: dict[str, str]) -> str:
     """Join the annotations of the pieces, with the contig names of the example and GFF3's own header lines."""
     lines = ["##gff-version 3\n"]
@@ -265,6 +278,7 @@ def main(source: Path, folder: Path) -> None:
         stream.write(fasta_text(sequences).encode())
     (folder / "ntng1.gff3").write_text(gff_text(gff, sequences))
     (folder / "ntng1.vcf").write_text(vcf_text(sequences))
+    (folder / "labels.tsv").write_text(labels_text(sequences))
 
 
 if __name__ == "__main__":

@@ -198,3 +198,11 @@ def test_packed_rows_make_the_same_file(suffix: str, given: list[str], tmp_path:
             writer.seal()
             writer.publish()
     assert written.read_bytes() == packed.read_bytes()
+
+
+def test_a_resumed_run_gives_the_same_file(given: list[str], tmp_path: Path) -> None:
+    for kind in ("npz", "parquet"):
+        plain, resumed = (tmp_path / f"{name}.{kind}" for name in ("plain", "resumed"))
+        assert varfm(["embed", *given, *language(HYENA), "-o", str(plain)]) == 0
+        assert varfm(["embed", *given, *language(HYENA), "-o", str(resumed), "--resume"]) == 0
+        assert plain.read_bytes() == resumed.read_bytes()

@@ -71,12 +71,13 @@ def records() -> list[list[str]]:
 
 def test_vcf_is_what_the_script_writes_for_the_committed_fasta(maker: ModuleType, sequences: dict[str, str]) -> None:
     assert maker.vcf_text(sequences) == (FOLDER / "ntng1.vcf").read_text()
+    assert maker.labels_text(sequences) == (FOLDER / "labels.tsv").read_text()
 
 
 @pytest.mark.skipif(not SOURCE, reason="VARFM_BCFTOOLS_SOURCE does not name the source folder of bcftools")
 def test_script_makes_the_committed_files_from_their_source(maker: ModuleType, tmp_path: Path) -> None:
     maker.main(Path(SOURCE) / "test" / "csq", tmp_path)
-    for name in ("ntng1.vcf", "ntng1.gff3"):
+    for name in ("ntng1.vcf", "ntng1.gff3", "labels.tsv"):
         assert (tmp_path / name).read_bytes() == (FOLDER / name).read_bytes()
     assert maker.read_fasta(tmp_path / "ntng1.fa.gz") == maker.read_fasta(FOLDER / "ntng1.fa.gz")
 

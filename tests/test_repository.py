@@ -39,7 +39,15 @@ LAYERS = (
         "varfm.scorers",
         "varfm.svg",
     },
-    {"varfm.plan", "varfm.pipeline", "varfm.download", "varfm.genome", "varfm.contigs", "varfm.annotation"},
+    {
+        "varfm.plan",
+        "varfm.pipeline",
+        "varfm.download",
+        "varfm.genome",
+        "varfm.contigs",
+        "varfm.annotation",
+        "varfm.labels",
+    },
     {
         "varfm.checkpoints",
         "varfm.converted",
@@ -63,7 +71,7 @@ LAYERS = (
     {"varfm.engine"},
     {"varfm.session", "varfm.manifest", "varfm.journal"},
     {"varfm.account"},
-    {"varfm.output", "varfm.doctor", "varfm.api", "varfm.ism", "varfm.picture"},
+    {"varfm.output", "varfm.doctor", "varfm.api", "varfm.ism", "varfm.picture", "varfm.fitting", "varfm.finetune"},
     {"varfm.shards", "varfm.resume"},
     {"varfm.cli"},
 )

@@ -201,13 +201,13 @@ def _described(first: FileRecord | None, second: FileRecord | None, with_times: 
     return texts[0], texts[1]
 
 
-def software_versions(varfm: str) -> dict[str, str]:
-    """Give the versions of varfm (as told), Python and the packages on which numbers and bytes depend.
+def software_versions(varfm: str, more: Sequence[str] = ()) -> dict[str, str]:
+    """Give the versions of varfm (as told), Python and the packages on which numbers and bytes depend, and of `more`.
 
     Nothing is imported for it; a package that is not installed says so.
     """
     versions = {"varfm": varfm, "python": platform.python_version()}
-    for name in _PACKAGES:
+    for name in (*_PACKAGES, *more):
         try:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:

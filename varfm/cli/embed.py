@@ -11,7 +11,7 @@ from varfm.cli.score import score, write
 from varfm.io.embeddings import SUFFIXES
 from varfm.session import Session
 
-_FIXED: dict[str, Any] = {
+FIXED: dict[str, Any] = {
     "genes": None,
     "gene_types": "all",
     "tss": "representative",
@@ -31,7 +31,7 @@ _FIXED: dict[str, Any] = {
 
 
 def _shared() -> Iterable[click.Parameter]:
-    replaced = {*_FIXED, "vcf", "model", "output"}
+    replaced = {*FIXED, "vcf", "model", "output"}
     return [parameter for parameter in score.params if parameter.name not in replaced]
 
 
@@ -70,7 +70,7 @@ def embed(ctx: click.RichContext, /, **_: object) -> int:
     """
     from varfm.output import OutputOptions
 
-    chosen = ctx.params | _FIXED | {"model": (ctx.params["model"],)}
+    chosen = ctx.params | FIXED | {"model": (ctx.params["model"],)}
     if not chosen["output"].endswith(SUFFIXES):
         raise click.BadParameter(f"{chosen['output']}: give a name that ends in {' or '.join(SUFFIXES)}.", ctx)
     outputs = OutputOptions(

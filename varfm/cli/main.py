@@ -24,6 +24,7 @@ COMMANDS = {
     "ism": ("varfm.cli.ism", "Score every substitution of a region, as table and picture."),
     "merge": ("varfm.cli.merge", "Join the outputs of the shards of a run."),
     "embed": ("varfm.cli.embed", "Write a language model's embeddings of both alleles."),
+    "finetune": ("varfm.cli.finetune", "Fit a LoRA adapter to a table of labelled variants."),
     "models": ("varfm.cli.models", "List, download and verify models."),
     "tracks": ("varfm.cli.tracks", "Search the names of a model's tracks."),
     "doctor": ("varfm.cli.doctor", "Show versions, devices and caches."),

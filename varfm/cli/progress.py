@@ -21,13 +21,14 @@ class Progress:
 
     Args:
         quiet: Show nothing.
+        doing: What is done, for the bar.
     """
 
-    def __init__(self, *, quiet: bool = False) -> None:
+    def __init__(self, *, quiet: bool = False, doing: str = "scoring") -> None:
         self._done = 0
         self._started = self._shown = time.monotonic()
         self._quiet = quiet
-        self._bar = None if quiet or not sys.stderr.isatty() else _bar()
+        self._bar = None if quiet or not sys.stderr.isatty() else _bar(doing)
 
     def __enter__(self) -> Self:
         """Start the bar."""
@@ -70,13 +71,13 @@ class Progress:
         return self._done / max(self.seconds, 1e-9)
 
 
-def _bar() -> tuple[RichProgress, TaskID]:
+def _bar(doing: str) -> tuple[RichProgress, TaskID]:
     from rich.console import Console
     from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as RichProgress
 
     bar = RichProgress(
-        TextColumn("scoring"),
+        TextColumn(doing),
         BarColumn(),
         TextColumn("{task.percentage:.0f} %  {task.fields[text]}"),
         TimeElapsedColumn(),
@@ -85,4 +86,4 @@ def _bar() -> tuple[RichProgress, TaskID]:
         console=Console(stderr=True),
         transient=True,
     )
-    return bar, bar.add_task("scoring", total=None, text="")
+    return bar, bar.add_task(doing, total=None, text="")

@@ -23,7 +23,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 AnySession = TypeVar("AnySession", bound=Session)
 
 
-def _option(panel: str, *names: str, **settings: Any) -> Callable[[Command], Command]:
+def option(panel: str, *names: str, **settings: Any) -> Callable[[Command], Command]:
     """An option whose default may also come from `VARFM_<NAME>`."""
     variable = "VARFM_" + names[0].lstrip("-").upper().replace("-", "_")
     return click.option(*names, panel=panel, envvar=variable, **settings)
@@ -31,7 +31,7 @@ def _option(panel: str, *names: str, **settings: Any) -> Callable[[Command], Com
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("vcf", metavar="VCF")
-@_option(
+@option(
     "Input",
     "--fasta",
     "-f",
@@ -41,14 +41,14 @@ def _option(panel: str, *names: str, **settings: Any) -> Callable[[Command], Com
         "if that file exists."
     ),
 )
-@_option(
+@option(
     "Input",
     "--regions",
     "-r",
     metavar="REGIONS",
     help=("Only records that overlap REGIONS: chr1:1000-2000,chr2 (1-based, ends included) or a BED file."),
 )
-@_option(
+@option(
     "Input",
     "--genes",
     metavar="FILE",
@@ -57,27 +57,27 @@ def _option(panel: str, *names: str, **settings: Any) -> Callable[[Command], Com
         "score genes instead of alleles."
     ),
 )
-@_option(
+@option(
     "Input",
     "--gene-types",
     metavar="TYPES",
     default="protein_coding",
     help="Gene types to keep, separated by commas, or all. Default: protein_coding.",
 )
-@_option(
+@option(
     "Input",
     "--tss",
     type=click.Choice(["representative", "all"]),
     default="representative",
     help="Start sites per gene: the representative one (default) or all.",
 )
-@_option(
+@option(
     "Input",
     "--contig-map",
     metavar="FILE",
     help=("Two columns, name in the VCF or gene file and name in the FASTA, for contigs that no common alias covers."),
 )
-@_option(
+@option(
     "Model",
     "--model",
     "-m",
@@ -88,7 +88,7 @@ def _option(panel: str, *names: str, **settings: Any) -> Callable[[Command], Com
         "model that ships with varfm."
     ),
 )
-@_option(
+@option(
     "Model",
     "--tracks",
     metavar="TRACK",
@@ -98,7 +98,7 @@ def _option(panel: str, *names: str, **settings: Any) -> Callable[[Command], Com
         "tracks`. Default: the model's headline in VCF, every track in tables."
     ),
 )
-@_option(
+@option(
     "Model",
     "--scores",
     metavar="SCORE",
@@ -107,7 +107,7 @@ def _option(panel: str, *names: str, **settings: Any) -> Callable[[Command], Com
         "Score to compute, may be repeated or separated by commas; see `varfm models info`. Default: the model's own."
     ),
 )
-@_option(
+@option(
     "Model",
     "--bins",
     metavar="BINS",
@@ -116,7 +116,7 @@ def _option(panel: str, *names: str, **settings: Any) -> Callable[[Command], Com
         "with --genes, the bin of the TSS and one on either side."
     ),
 )
-@_option(
+@option(
     "Model",
     "--shifts",
     metavar="BASES",
@@ -126,13 +126,13 @@ def _option(panel: str, *names: str, **settings: Any) -> Callable[[Command], Com
         "averaged. For models with bins. Default: 0."
     ),
 )
-@_option(
+@option(
     "Model",
     "--strands",
     type=click.Choice(["both", "forward"]),
     help=("Strands to read: both, averaged, or forward only. Default: the model's own rule."),
 )
-@_option(
+@option(
     "Model",
     "--indel-mode",
     type=click.Choice(["anchor", "compensate"]),
@@ -141,27 +141,27 @@ def _option(panel: str, *names: str, **settings: Any) -> Callable[[Command], Com
         "where it is kept in place. Default: the model's own rule."
     ),
 )
-@_option(
+@option(
     "Model",
     "--window",
     metavar="BASES",
     type=click.IntRange(2),
     help="Read windows of BASES. For language models. Default: the model's own; see `varfm models info`.",
 )
-@_option(
+@option(
     "Model",
     "--compat",
     type=click.Choice(["selene"]),
     help="Place indels as the authors' own tool does, faults included: selene, for sei. Default: the right way.",
 )
-@_option(
+@option(
     "Model",
     "--max-distance",
     metavar="BASES",
     type=click.IntRange(0),
     help="Score genes whose TSS is within BASES of the allele. For expecto. Default: 20000.",
 )
-@_option(
+@option(
     "Model",
     "--weights",
     metavar="PATH",
@@ -170,7 +170,7 @@ def _option(panel: str, *names: str, **settings: Any) -> Callable[[Command], Com
         "that holds everything the model needs."
     ),
 )
-@_option(
+@option(
     "Model",
     "--adapter",
     metavar="DIR",
@@ -179,24 +179,24 @@ def _option(panel: str, *names: str, **settings: Any) -> Callable[[Command], Com
         "was published."
     ),
 )
-@_option(
+@option(
     "Model",
     "--model-config",
     metavar="FILE",
     help="JSON file with the sizes of a network that is not the published one. Default: config.json in that folder.",
 )
-@_option("Model", "--require-published", is_flag=True, help="Refuse weights that are not the published file.")
-@_option(
+@option("Model", "--require-published", is_flag=True, help="Refuse weights that are not the published file.")
+@option(
     "Model", "--download", is_flag=True, help="Fetch missing weights whatever their size. Default: up to 50 MB only."
 )
-@_option("Model", "--offline", is_flag=True, help="Open no network connection.")
-@_option(
+@option("Model", "--offline", is_flag=True, help="Open no network connection.")
+@option(
     "Running",
     "--shard",
     metavar="I/N",
     help="Score part I of N of a file, I from 1 to N; `varfm merge` joins the outputs. Default: the whole file.",
 )
-@_option(
+@option(
     "Running",
     "--resume",
     is_flag=True,
@@ -205,21 +205,21 @@ def _option(panel: str, *names: str, **settings: Any) -> Callable[[Command], Com
         "was stopped; do nothing if it was finished."
     ),
 )
-@_option(
+@option(
     "Running",
     "--device",
     metavar="NAME",
     default="auto",
     help="Where to compute: auto, cpu, cuda, cuda:N or mps. Default: auto.",
 )
-@_option(
+@option(
     "Running",
     "--batch-size",
     metavar="N",
     type=click.IntRange(1),
     help=("Run N sequences per forward pass. Default: the model's own value; halved when memory runs out."),
 )
-@_option(
+@option(
     "Running",
     "--threads",
     metavar="N",
@@ -227,7 +227,7 @@ def _option(panel: str, *names: str, **settings: Any) -> Callable[[Command], Com
     default=0,
     help="Use N CPU threads; 0 for all. Default: 0.",
 )
-@_option(
+@option(
     "Output",
     "--output",
     "-o",
@@ -235,29 +235,29 @@ def _option(panel: str, *names: str, **settings: Any) -> Callable[[Command], Com
     default="-",
     help=("Write to FILE; .vcf, .vcf.gz, .bcf, .tsv, .tsv.gz or .parquet names the format. Default: VCF on stdout."),
 )
-@_option(
+@option(
     "Output",
     "--table",
     metavar="FILE",
     help="Also write a table, .tsv, .tsv.gz or .parquet, one row per allele (and gene).",
 )
-@_option(
+@option(
     "Output",
     "--manifest",
     metavar="FILE",
     help="Write the run's manifest to FILE. Default: OUTPUT.varfm.json; none for stdout.",
 )
-@_option("Output", "--overwrite", is_flag=True, help="Replace VARFM_ keys that the VCF already has.")
-@_option("Output", "--force", is_flag=True, help="Replace output files that exist.")
-@_option("Output", "--quiet", is_flag=True, help="Show no progress and no summary.")
-@_option(
+@option("Output", "--overwrite", is_flag=True, help="Replace VARFM_ keys that the VCF already has.")
+@option("Output", "--force", is_flag=True, help="Replace output files that exist.")
+@option("Output", "--quiet", is_flag=True, help="Show no progress and no summary.")
+@option(
     "Checks",
     "--on-ref-mismatch",
     type=click.Choice(["skip", "error"]),
     default="skip",
     help=("When REF differs from the reference: skip the allele, with a status (default), or stop with an error."),
 )
-@_option(
+@option(
     "Checks",
     "--max-ref-mismatch",
     metavar="PERCENT",
@@ -268,7 +268,7 @@ def _option(panel: str, *names: str, **settings: Any) -> Callable[[Command], Com
         "stops. Default: 10."
     ),
 )
-@_option(
+@option(
     "Checks",
     "--strict",
     is_flag=True,
@@ -314,7 +314,7 @@ def write(
     from varfm.resume import check_resumable, resume_scores
 
     quiet = chosen["quiet"]
-    options = _session_options(chosen)
+    options = session_options(chosen)
     if chosen["resume"]:
         check_resumable(options, outputs)
     else:
@@ -340,7 +340,8 @@ def _numbers(text: str | None) -> tuple[int, ...] | None:
         raise click.BadParameter(f"{text}: give whole numbers separated by commas, e.g. 1,0,-1.") from None
 
 
-def _session_options(chosen: dict[str, Any]) -> SessionOptions:
+def session_options(chosen: dict[str, Any]) -> SessionOptions:
+    """Sort the parameters of `varfm score`, by their names, into what a session is told."""
     gene_types = () if chosen["gene_types"] == "all" else tuple(chosen["gene_types"].split(","))
     return SessionOptions(
         vcf=chosen["vcf"],
