@@ -156,6 +156,17 @@ def test_shards_and_regions_go_on(tmp_path: Path, source: Path) -> None:
     assert_equal(tmp_path / "out.vcf", tmp_path / "whole.vcf")
 
 
+def test_a_shard_without_records_joins_those_with_some(tmp_path: Path) -> None:
+    # One block of BGZF, so that all records lie in the first shard.
+    source = packed((EXAMPLE / "ntng1.vcf").read_bytes(), "bgzf", tmp_path, indexed=False)
+    shards = [tmp_path / f"s{part}.vcf" for part in (1, 2)]
+    for part, shard in enumerate(shards, 1):
+        assert resume(source, shard, "-m", "mini", "--shard", f"{part}/2") == 0
+    assert merge(shards, tmp_path / "merged.vcf") == 0
+    assert run(arguments(source, tmp_path / "whole.vcf", "-m", "mini")) == 0
+    assert_equal(tmp_path / "merged.vcf", tmp_path / "whole.vcf")
+
+
 def test_an_input_without_records_is_finished_at_once(tmp_path: Path, source: Path) -> None:
     source.write_bytes(b"".join(line for line in source.read_bytes().splitlines(True) if line.startswith(b"#")))
     assert run(arguments(source, tmp_path / "whole.vcf.gz")) == 0

@@ -312,7 +312,7 @@ def _put_together(session: Session, run: _Run, journal: Journal, summary: Summar
                 vcf.write(piece)
             vcf.seal(summary.n_records)
         manifest = open_manifest(options, stack, run.staging)
-        halved = sum((Counter(chunk.halved) for chunk in journal.chunks), Counter(dict.fromkeys(halvings(session), 0)))
+        halved = {name: sum(chunk.halved[name] for chunk in journal.chunks) for name in halvings(session)}
         record = complete(run.manifest, summary, describe_outputs(vcf, tables), halved)
         record.write(run.folder / FINISHED, force=True)
         publish(vcf, tables, manifest, record)
