@@ -1,4 +1,5 @@
 rule skipped:
+    """Count, for each file and model, the alleles that were scored and the reasons of those that were not."""
     input:
         expand(f"{OUT}/{{name}}.{FORMAT}.varfm.json", name=config["vcfs"]),
     output:
@@ -6,7 +7,6 @@ rule skipped:
         page=report(f"{OUT}/skipped.html", category="varfm"),
     log:
         f"{OUT}/logs/skipped.log",
-    """Count, for each file and model, the alleles that were scored and the reasons of those that were not."""
     localrule: True
     params:
         names=list(config["vcfs"]),

@@ -6,11 +6,11 @@ RESULTS = expand(f"{OUT}/{{name}}.{FORMAT}", name=config["vcfs"])
 
 
 rule weights:
+    """Fetch a model's weights once, on the machine that has a network, before a thousand jobs ask for them."""
     output:
         touch(f"{OUT}/weights/{{model}}"),
     log:
         f"{OUT}/logs/weights/{{model}}.log",
-    """Fetch a model's weights once, on the machine that has a network, before a thousand jobs ask for them."""
     localrule: True
     shell:
         "varfm models download {wildcards.model} > {log} 2>&1"
