@@ -5,9 +5,11 @@ from __future__ import annotations
 import ast
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,8 +59,14 @@ class Engine:
         )
         tar.unlink()
 
-    def build(self, source: Path, name: str, **arguments: str) -> subprocess.CompletedProcess[str]:
-        """Build the Dockerfile of a folder; pip is told in there what it is told on this machine."""
+    def build(self, source: Path, words: Sequence[str], **arguments: str) -> subprocess.CompletedProcess[str]:
+        """Build an image in a folder; pip is told in there what it is told on this machine.
+
+        Args:
+            source: The folder.
+            words: What would stand behind `docker build`.
+            arguments: Build arguments.
+        """
         settings = pip_settings()
         if {"find-links", "extra-index-url"} & settings.keys():
             arguments.setdefault("TORCH_INDEX", PYPI)
@@ -68,7 +76,14 @@ class Engine:
         command = [require_tool("buildah"), *self._store, "bud", "--isolation=chroot", "--layers=false"]
         command += [f"--volume={ours}:{theirs}:ro" for ours, theirs in volumes.items()]
         command += [f"--build-arg={key}={value}" for key, value in arguments.items()]
-        return subprocess.run([*command, "--tag", name, str(source)], capture_output=True, text=True, check=False)
+        return subprocess.run([*command, *words], cwd=source, capture_output=True, text=True, check=False)
+
+    def docker(self, folder: Path) -> Path:
+        """Make a program `docker` of which `docker run` is podman's on this store."""
+        program = folder / "docker"
+        program.write_text(f'#!/bin/sh\ntest "$1" = run || exit 1\nshift\nexec {shlex.join(self.command(*RUN))} "$@"\n')
+        program.chmod(0o755)
+        return program
 
     def command(self, *words: str) -> list[str]:
         """Give a command of podman on this store; `RUN` begins one that starts a container."""
@@ -101,9 +116,9 @@ def pip_settings() -> dict[str, str]:
     return {key: str(ast.literal_eval(value)) for _, key, value in found}
 
 
-def paths_in(values: object) -> list[str]:
+def paths_in(values: Iterable[str]) -> list[str]:
     """Give the files and folders that settings name; an index of files needs the folder around it."""
-    words = " ".join(map(str, values)).split()  # type: ignore[call-overload]
+    words = " ".join(values).split()
     paths = [Path(word.removeprefix("file://")).parent if word.startswith("file://") else Path(word) for word in words]
     return sorted({str(path) for path in paths if path.is_absolute() and path.exists()})
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,13 +14,15 @@ from pathlib import Path
 import pytest
 from containers import Engine
 from golden import differences
+from pipelines_page import assert_expected, commands, lay_out
 
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[1]
 EXPECTED = (ROOT / "example_data" / "ntng1.expected.vcf").read_text()
-BASE, IMAGE = "localhost/base", "localhost/varfm"
+BASE = "localhost/base"
 USER = 10001
+BUILD, *RUNS = commands("Docker")
 
 
 @pytest.fixture(scope="module")
@@ -36,11 +40,13 @@ def engine() -> Iterator[Engine]:
 
 @pytest.fixture(scope="module")
 def image(engine: Engine) -> str:
-    """Build the image for the CPU and give its name."""
-    done = engine.build(ROOT, IMAGE, BASE=BASE)
+    """Build the image for the CPU as docs/pipelines.md says, and give its name."""
+    words = shlex.split(BUILD)
+    assert words[:3] == ["docker", "build", "-t"]
+    done = engine.build(ROOT, words[2:], BASE=BASE)
     print(done.stdout[-600:] + done.stderr[-600:])
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-    return IMAGE
+    return words[3]
 
 
 @pytest.fixture
@@ -55,7 +61,7 @@ def data(tmp_path: Path) -> Path:
 
 
 def test_an_unknown_kind_of_torch_stops_the_build(engine: Engine) -> None:
-    done = engine.build(ROOT, "localhost/wrong", BASE=BASE, TORCH="gpu")
+    done = engine.build(ROOT, ["-t", "wrong", "."], BASE=BASE, TORCH="gpu")
     assert done.returncode != 0
     assert "TORCH is 'gpu'. Use cpu or cuda." in done.stdout + done.stderr
 
@@ -91,3 +97,19 @@ def test_image_holds_torch_without_cuda_and_every_extra(engine: Engine, image: s
     script = "import json, matplotlib, peft, pyarrow, torch, transformers; print(json.dumps(torch.version.cuda))"
     done = engine.run(image, "python", "-W", "ignore", "-c", script)
     assert (done.returncode, json.loads(done.stdout)) == (0, None), done.stderr
+
+
+@pytest.mark.usefixtures("image")
+def test_commands_of_the_page_run(engine: Engine, tmp_path: Path) -> None:
+    work, programs = tmp_path / "work", tmp_path / "bin"
+    for folder in (work, programs):
+        folder.mkdir()
+    lay_out(work)
+    engine.docker(programs)
+    env = os.environ | {"PATH": f"{programs}:{os.environ['PATH']}"}
+    command = ["bash", "-euo", "pipefail", "-c", "\n".join(RUNS)]
+    done = subprocess.run(command, cwd=work, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "mini" in done.stdout
+    for name in ("out.vcf.gz", "readonly.vcf.gz"):
+        assert_expected(work / name)
