@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from dataclasses import replace
 from functools import cache
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ from torch.nn import functional
 from varfm.delta.executor import Executor
 from varfm.encoding.onehot import onehot
 from varfm.models import catalog
+from varfm.models.expecto import ShiftedBeluga
 from varfm.models.mini import MiniNet
 from varfm.models.mpra_dragonn import MpraDragonn
 from varfm.models.xpresso import Xpresso
@@ -73,12 +75,15 @@ def _made(name: str) -> Sized:
     if name in plain:
         network = plain[name]()
         return Sized(network, int(network.length))
+    if name == "expecto":
+        network = ShiftedBeluga(replace(CONFIGS["beluga"], length=340), (-30, -20, -10, 0, 10, 20, 30))
+        return Sized(network, network.length)
     module = importlib.import_module(f"varfm.models.{catalog.get(name).module}")
     network = module.network_of(CONFIGS[name])
     return Sized(network, CONFIGS[name].length)
 
 
-SUPERVISED = (*CONFIGS, "mini", "mpra-dragonn", "xpresso")
+SUPERVISED = (*CONFIGS, "expecto", "mini", "mpra-dragonn", "xpresso")
 TOYS = ("odd", "tail")
 
 

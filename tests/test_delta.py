@@ -130,8 +130,8 @@ def test_networks_are_followed_as_far_as_they_go() -> None:
     }  # fmt: skip
     assert whole == {
         "deepsea": "_threshold_3", "beluga": "relu_6", "basset": "layers_10", "basenji": "output",
-        "basenji2": "output", "enformer": "transformer_0_attention_norm", "sei": "matmul", "mini": "head_3",
-        "mpra-dragonn": "output", "xpresso": "pad_1", "odd": "getitem", "tail": "relu",
+        "basenji2": "output", "expecto": "relu_20", "enformer": "transformer_0_attention_norm", "sei": "matmul",
+        "mini": "head_3", "mpra-dragonn": "output", "xpresso": "pad_1", "odd": "getitem", "tail": "relu",
     }  # fmt: skip
 
 
@@ -213,3 +213,15 @@ def test_an_snv_costs_a_small_part_of_a_naive_pass(name: str, most: float) -> No
     _, (context,) = executor.reference(empty_codes(length), [wide])
     indel, _ = n_flops(lambda: executor.alternate(empty_codes(wide.span.width), context))
     assert changed < indel < 0.63 * naive
+
+
+def test_a_variant_of_expecto_costs_a_small_part_of_its_36_windows() -> None:
+    network = published("expecto")
+    beluga, window = published("beluga"), catalog.get("beluga").window
+    naive, _ = n_flops(lambda: beluga(empty_codes(window)))
+    executor = Executor(network, network.length)
+    middle = network.length // 2 - 1
+    route = executor.route(on_grid(Span(middle, middle + 1), network.length))
+    whole, (_, (context,)) = n_flops(lambda: executor.reference(empty_codes(network.length), [route]))
+    changed, _ = n_flops(lambda: executor.alternate(empty_codes(route.span.width), context))
+    assert 0 < 2 * (whole + changed) <= 0.16 * 36 * naive

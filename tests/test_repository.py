@@ -66,6 +66,7 @@ LAYERS = (
         "varfm.io.parquet",
         "varfm.io.embeddings",
         "varfm.io.table",
+        "varfm.changes",
         "varfm.runner",
     },
     {"varfm.engine"},

@@ -12,7 +12,7 @@ import torch
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from toys import PointNet, flipped, gene, one, point_sum, run_toy
+from toys import WindowsNet, by_allele_and_strand, flipped, gene, one, point_sum, run_toy
 
 from varfm.genes import GeneIndex
 from varfm.normalise import normalise
@@ -21,7 +21,7 @@ from varfm.scorers.matrix import TrackName
 from varfm.scorers.placement import IndelMode, Strands
 from varfm.scorers.shifted import Decay, Shifted, ShiftedScorer
 from varfm.variants import Status, Variant
-from varfm.windows import Pair, Site, left_fixed, right_fixed
+from varfm.windows import Haplotype, Pair, Site, left_fixed, right_fixed
 
 LENGTH, INDEX = 32, 15
 SHIFTS = (0, -4, -8, 4, 8)
@@ -51,19 +51,19 @@ def scorer_of(placement: Shifted | None = None, tracks: Sequence[int] = (0, 1, 2
     return ShiftedScorer(placement or shifted(), DECAY, LINEAR, chosen, column)
 
 
-class CountingNet(PointNet):
+class CountingNet(WindowsNet):
     """Remembers how many rows it was given."""
 
     n_rows = 0
 
     def forward(self, batch: Tensor) -> Tensor:
-        """(n, length) codes -> (n, 2)."""
+        """(n, length) codes -> (n, n_windows, 2)."""
         self.n_rows += len(batch)
         return super().forward(batch)
 
 
 def model_of(placement: Shifted | None = None, tracks: Sequence[int] = (0, 1, 2)) -> Model:
-    return Model("toy-shifted", PointNet(LENGTH), scorer_of(placement, tracks), batch_rows=(4, 4))
+    return Model("toy-shifted", WindowsNet(LENGTH, SHIFTS), scorer_of(placement, tracks), batch_rows=(4, 4))
 
 
 def answers_of(bases: str) -> list[float]:
@@ -158,10 +158,10 @@ def test_windows_of_both_kinds_move_right_by_the_shift() -> None:
     assert starts[5:] == [14 + shift for shift in SHIFTS]  # the mirrored rule of an even window
 
 
-def test_ref_and_alt_of_every_shift_are_read_on_both_strands() -> None:
+def test_what_all_windows_of_ref_and_alt_take_is_read_on_both_strands() -> None:
     haplotypes = shifted().haplotypes(Site(SNV, SNV, gene(30)))
-    assert len(haplotypes) == 4 * len(SHIFTS)
-    assert [(h.variant, h.strand) for h in haplotypes[:4]] == [(None, "+"), (None, "-"), (SNV, "+"), (SNV, "-")]
+    assert [h.window[1:] for h in haplotypes] == [(30 - INDEX - 8, 30 - INDEX + LENGTH + 8)] * 4
+    assert [(h.variant, h.strand) for h in haplotypes] == [(None, "+"), (None, "-"), (SNV, "+"), (SNV, "-")]
     forward = shifted(strands="forward").haplotypes(Site(SNV, SNV, gene(30)))
     assert forward == haplotypes[::2]
 
@@ -204,13 +204,13 @@ def test_under_compensate_a_gene_is_in_reach_of_either_end_of_an_indel() -> None
 
 def test_every_gene_in_reach_is_scored_and_the_network_reads_each_sequence_once() -> None:
     near = [gene(40, "+", "a"), gene(45, "-", "b"), gene(52, "+", "c")]
-    network = CountingNet(LENGTH)
+    network = CountingNet(LENGTH, SHIFTS)
     model = replace(model_of(), network=network, batch_rows=(1, 1))
     found = run_toy(model, GENOME, [record(GENOME, ALLELES["SNV"])], genes=[*near, gene(70, "+", "far")])
     assert [toy.gene for toy in found] == ["a", "b", "c"]
     for toy, one_gene in zip(found, near, strict=True):
         assert toy.scores == pytest.approx(expected(GENOME, ALLELES["SNV"], one_gene.tss, one_gene.strand))
-    assert network.n_rows == 4 * len(SHIFTS) + 1  # one row tried the network before the first record
+    assert network.n_rows == 4 + 1  # one row tried the network before the first record
 
 
 def test_an_allele_without_a_gene_in_reach_says_so() -> None:
@@ -254,23 +254,33 @@ def test_the_headline_is_the_largest_tissue_and_the_first_of_equals() -> None:
     scorer = scorer_of()
     site = Site(SNV, SNV, gene(30, name="TP53"))
     answers = [torch.zeros(2)] * (4 * len(SHIFTS))
-    assert scorer.headline(scorer.score(site, answers).numpy(), site.gene) == (0.0, 0, "TP53")
+    assert scorer.headline(scorer.score(site, by_allele_and_strand(answers, SHIFTS)).numpy(), site.gene) == (
+        0.0,
+        0,
+        "TP53",
+    )
     answers[2:4] = [torch.tensor([0.0, 1.0])] * 2  # at the TSS all weights are 1
-    scores = scorer.score(site, answers)
+    scores = scorer.score(site, by_allele_and_strand(answers, SHIFTS))
     assert scores.dtype == torch.float64
     assert scores.tolist() == [-3.75, 1.0, 3.0, -3.75, 0.0]
     assert scorer.headline(scores.numpy(), site.gene) == (-3.75, 0, "TP53")
     shown = replace(scorer, tracks=TISSUES[1:], tracks_in_info=True)
-    assert shown.headline(shown.score(site, answers).numpy(), None) == (-3.75, 0, None, 1.0, 3.0)
+    assert shown.headline(shown.score(site, by_allele_and_strand(answers, SHIFTS)).numpy(), None) == (
+        -3.75,
+        0,
+        None,
+        1.0,
+        3.0,
+    )
     tied = replace(scorer, linear=LINEAR[[1, 2, 0]] * torch.tensor([[-3.75], [1.0], [1.0]]))
-    assert tied.headline(tied.score(site, answers).numpy(), None) == (-3.75, 0, None)
+    assert tied.headline(tied.score(site, by_allele_and_strand(answers, SHIFTS)).numpy(), None) == (-3.75, 0, None)
 
 
 def test_differences_are_taken_in_double_precision() -> None:
     site = Site(SNV, SNV, gene(30))
     answers = [torch.tensor([2.0**24, 0.0]), torch.tensor([1.0, 0.0])] + [torch.zeros(2)] * (4 * len(SHIFTS) - 2)
     scorer = replace(scorer_of(), linear=torch.eye(8, dtype=torch.float64)[:3])
-    assert scorer.score(site, answers)[0].item() == -(2.0**24 + 1) / 2
+    assert scorer.score(site, by_allele_and_strand(answers, SHIFTS))[0].item() == -(2.0**24 + 1) / 2
 
 
 @given(data=st.data())
@@ -334,13 +344,33 @@ def test_the_other_strand_scores_the_same_under_the_mirrored_rule(data: st.DataO
 @few
 def test_compensated_indels_and_odd_windows_score_the_same_on_both_strands(data: st.DataObject) -> None:
     case = drawn_case(data, ("SNV", "insertion", "deletion"))
-    model = Model("toy-odd", PointNet(33), scorer_of(Shifted(33, 16, SHIFTS, REACH, "both", "compensate")))
+    model = Model("toy-odd", WindowsNet(33, SHIFTS), scorer_of(Shifted(33, 16, SHIFTS, REACH, "both", "compensate")))
     found = []
     for bases, allele, tss, strand in (case, mirrored(*case)):
         found.append(one(run_toy(model, bases, [record(bases, allele)], genes=[gene(tss, strand)])))
     assume(found[0].status == "OK")
     assert found[0].status == found[1].status
     assert found[0].scores == pytest.approx(found[1].scores, rel=1e-12, abs=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["insertion", "deletion"])
+def test_the_windows_of_both_alleles_are_cut_from_their_sequence(kind: str) -> None:
+    left, right = normalise_record(GENOME, ALLELES[kind])
+    placement, site = shifted("compensate", "forward"), Site(left, right)
+    pairs, whole = placement.pairs(site), placement.haplotypes(site)
+    spread = max(SHIFTS) - min(SHIFTS)
+    assert [haplotype.length for haplotype in whole] == [LENGTH + spread] * 4
+    for number, pair in enumerate(pairs):
+        start = SHIFTS[number % len(SHIFTS)] - min(SHIFTS)
+        for window, sequence in zip(pair, whole[2 * (number // len(SHIFTS)) :], strict=False):
+            assert text_of(sequence)[start : start + LENGTH] == text_of(window)
+
+
+def text_of(haplotype: Haplotype) -> str:
+    variant, (_, start, end) = haplotype.variant, haplotype.window
+    if variant is None:
+        return GENOME[start:end]
+    return GENOME[start : variant.start] + variant.alt + GENOME[variant.end : end]
 
 
 def test_left_fixed_windows_hold_the_allele_at_the_index_less_the_shift() -> None:

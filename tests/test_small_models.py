@@ -82,7 +82,7 @@ def test_swapped_roles_give_minus_the_score(subject: Subject, data: st.DataObjec
     case = data.draw(cases(subject.n_bases))
     if subject.has_genes and case.upstream.start <= case.tss < case.upstream.end:
         return  # a TSS that was lost is in no other genome
-    there, back = scored(subject, case), scored(subject, case.swapped)
+    there, back = (one(run(subject, one_case, exact_full=True)) for one_case in (case, case.swapped))
     assert back.status == there.status
     assert signed(subject, back) == [-score for score in signed(subject, there)]
 
@@ -156,12 +156,13 @@ def test_other_batch_sizes_change_at_most_the_last_digits(subject: Subject) -> N
     expected = run_toy(model, bases, records, genes=genes)
     n_bins = 3 if subject.has_genes else getattr(model.network, "n_bins", 1)
     scale = output_scale(model, bases) * n_bins
-    assert subject.has_genes or any(abs(value) > 3e-5 * scale for toy in expected for value in signed(subject, toy))
+    # Log odds of probabilities near 0 and 1 magnify their last digits.
+    assert subject.has_genes or any(abs(value) > 1e-4 * scale for toy in expected for value in signed(subject, toy))
     for size in (1, 3):
         found = run_toy(model, bases, records, genes=genes, batch_size=size)
         for ours, theirs in zip(found, expected, strict=True):
             assert ours[:4] == theirs[:4]
-            assert signed(subject, ours) == pytest.approx(signed(subject, theirs), rel=0, abs=1e-5 * scale)
+            assert signed(subject, ours) == pytest.approx(signed(subject, theirs), rel=0, abs=3e-5 * scale)
 
 
 @pytest.mark.parametrize("threads", [1, 2])

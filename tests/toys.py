@@ -109,6 +109,30 @@ class MatrixNet(PointNet):
         return outputs[0].flip(0) if haplotype.strand == "-" else outputs[0]
 
 
+class WindowsNet(PointNet):
+    """`PointNet` on windows of one sequence, read from left to right: (n, n_windows, 2)."""
+
+    def __init__(self, length: int, shifts: Sequence[int]) -> None:
+        super().__init__(length)
+        self.window = length
+        self.starts = sorted(shift - min(shifts) for shift in shifts)
+        self.length = length + self.starts[-1]
+
+    def forward(self, batch: Tensor) -> Tensor:
+        """(n, length) codes -> (n, n_windows, 2)."""
+        return torch.stack([super(WindowsNet, self).forward(batch[:, s : s + self.window]) for s in self.starts], 1)
+
+    def reduce(self, haplotype: Haplotype, sequence: bytes, outputs: Sequence[Tensor]) -> Tensor:
+        """Give the windows from left to right of the forward strand."""
+        return outputs[0].flip(0) if haplotype.strand == "-" else outputs[0]
+
+
+def by_allele_and_strand(answers: Sequence[Tensor], shifts: Sequence[int]) -> list[Tensor]:
+    """Turn answers of single windows, four per shift, into four of all windows from left to right."""
+    order = sorted(range(len(shifts)), key=lambda number: shifts[number])
+    return [torch.stack([answers[4 * number + which] for number in order]) for which in range(4)]
+
+
 def column(name: str) -> Column:
     """Make a column of which only the name matters."""
     return Column(name, f"Toy {name}.", "none", "alt - ref")
@@ -191,9 +215,10 @@ def run_files(
     genes: Sequence[Gene] = (),
     block_records: int = 4096,
     batch_size: int | None = None,
+    exact_full: bool = False,
 ) -> list[Toy]:
     """Score a VCF file; an allele without score gives one entry without scores."""
-    plan = make_plan([model], device="cpu", batch_size=batch_size, threads=1)
+    plan = make_plan([model], device="cpu", batch_size=batch_size, threads=1, exact_full=exact_full)
     found: list[Toy] = []
     n_records, n_columns = 0, len(model.scorer.columns)
     with Genome(fasta, fasta.parent / "cache") as genome, VcfReader(str(vcf)) as reader:
@@ -226,6 +251,7 @@ def run_toy(
     *,
     genes: Sequence[Gene] = (),
     batch_size: int | None = None,
+    exact_full: bool = False,
 ) -> list[Toy]:
     """Score records on a genome given as text; a genome of one string is contig `c`."""
     with tempfile.TemporaryDirectory() as name:
@@ -233,7 +259,7 @@ def run_toy(
         fasta = write_fasta(folder, {"c": contigs} if isinstance(contigs, str) else contigs)
         vcf = folder / "toy.vcf"
         vcf.write_text(vcf_text(records))
-        return run_files(model, fasta, vcf, genes=genes, batch_size=batch_size)
+        return run_files(model, fasta, vcf, genes=genes, batch_size=batch_size, exact_full=exact_full)
 
 
 def one(found: Sequence[Toy]) -> Toy:

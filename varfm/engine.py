@@ -14,9 +14,9 @@ from varfm.alleles import Aligned, Alleles
 from varfm.errors import OptionError
 from varfm.genome import Genome, reverse_complement
 from varfm.plan import Plan
-from varfm.protocols import DirectScorer, GeneIndex, Model, Row, Scored, Scorer
+from varfm.protocols import Asked, Change, DirectScorer, GeneIndex, Model, Row, Scored, Scorer, n_bytes
 from varfm.variants import Status
-from varfm.windows import Gene, Haplotype, Site
+from varfm.windows import Gene, Haplotype, Site, Strand
 
 if TYPE_CHECKING:
     from varfm.runner import Runner
@@ -32,7 +32,7 @@ class _Reading:
 
     haplotypes: list[Haplotype]
     sequences: list[bytes]
-    rows: list[list[Row]]
+    asked: list[list[Asked]]
     n_heavy: bool
     padded: bool
 
@@ -42,16 +42,20 @@ class _Wave:
     """Consecutive sites whose rows are run together."""
 
     readings: list[tuple[int, Site, _Reading]] = field(default_factory=list)
-    rows: dict[Row, None] = field(default_factory=dict)
+    rows: dict[Asked, None] = field(default_factory=dict)
     n_bytes: int = 0
 
     def add(self, allele: int, site: Site, reading: _Reading) -> None:
         self.readings.append((allele, site, reading))
-        for rows in reading.rows:
+        for rows in reading.asked:
             for row in rows:
                 if row not in self.rows:
                     self.rows[row] = None
-                    self.n_bytes += len(row)
+                    self.n_bytes += n_bytes(row)
+
+
+def _is_n_heavy(sequence: bytes) -> bool:
+    return 2 * sequence.count(_N) > len(sequence)
 
 
 def missing_genes(model: str) -> OptionError:
@@ -152,10 +156,25 @@ class Engine:
         return _Reading(
             haplotypes,
             sequences,
-            [network.rows(sequence, haplotype) for sequence, haplotype in zip(sequences, haplotypes, strict=True)],
-            n_heavy=any(2 * sequence.count(_N) > len(sequence) for sequence in sequences),
+            self._asked(haplotypes, [network.rows(*one) for one in zip(sequences, haplotypes, strict=True)]),
+            n_heavy=any(map(getattr(network, "is_n_heavy", _is_n_heavy), sequences)),
             padded=any(h.window.start < 0 or h.window.end > length for h in haplotypes),
         )
+
+    def _asked(self, haplotypes: list[Haplotype], rows: list[list[Row]]) -> list[list[Asked]]:
+        """Ask for alternate rows by their difference from the reference that stands before them, where that is done."""
+        assert self.runner is not None
+        if not self.runner.is_incremental:
+            return [list(of_one) for of_one in rows]
+        asked: list[list[Asked]] = []
+        bases: dict[Strand, Row] = {}
+        for haplotype, (row,) in zip(haplotypes, rows, strict=True):
+            if haplotype.variant is None:
+                bases[haplotype.strand] = row
+                asked.append([row])
+            else:
+                asked.append([Change(bases[haplotype.strand], row)])
+        return asked
 
     def _sequences(self, haplotypes: list[Haplotype]) -> list[bytes]:
         """Cut each sequence once, the other strand from the first."""
@@ -176,7 +195,7 @@ class Engine:
         outputs = self.runner.outputs(wave.rows)
         network = self.runner.network
         for allele, site, reading in wave.readings:
-            read = zip(reading.haplotypes, reading.sequences, reading.rows, strict=True)
+            read = zip(reading.haplotypes, reading.sequences, reading.asked, strict=True)
             answers = [network.reduce(h, sequence, [outputs[row] for row in rows]) for h, sequence, rows in read]
             scores = self.model.scorer.score(site, answers).cpu().numpy().astype(np.float64, copy=False)
             if (

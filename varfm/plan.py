@@ -9,9 +9,15 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import Literal
 
 from varfm.errors import DeviceError, OptionError
 from varfm.protocols import Model
+
+Way = Literal["full", "incremental"]
+"""How alternate windows are computed: whole, or from what changes in their reference window."""
+
+_LEAST_CHANGED = 2  # an SNV changes two windows alike, one per strand
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +29,8 @@ class Plan:
         precision: `float32`.
         threads: Threads of one operation on the CPU.
         batch_rows: Model name and rows per forward pass; shorter batches are filled up to it.
-        executor: `full`: every window is computed whole.
+        changed_rows: The same for passes of windows that change in a few neighbouring bases; a quarter where many do.
+        executor: Model name and how its alternate windows are computed.
         torch: Version of torch, where a network runs.
     """
 
@@ -31,24 +38,44 @@ class Plan:
     precision: str
     threads: int
     batch_rows: tuple[tuple[str, int], ...]
-    executor: str
+    changed_rows: tuple[tuple[str, int], ...]
+    executor: tuple[tuple[str, Way], ...]
     torch: str
 
     def rows_of(self, model: str) -> int:
         """Rows per forward pass of a model."""
         return dict(self.batch_rows)[model]
 
-    def with_rows(self, rows: Mapping[str, int]) -> Plan:
-        """The same plan with other rows per forward pass for some models."""
-        return replace(self, batch_rows=tuple((name, rows.get(name, n)) for name, n in self.batch_rows))
+    def way_of(self, model: str) -> Way:
+        """How the alternate windows of a model are computed."""
+        return dict(self.executor)[model]
+
+    def changed_rows_of(self, model: str) -> int:
+        """Rows per pass of changed windows of a model."""
+        return dict(self.changed_rows)[model]
+
+    def with_rows(self, rows: Mapping[str, int], changed_rows: Mapping[str, int] | None = None) -> Plan:
+        """The same plan with other rows per pass for some models."""
+        changed = changed_rows or {}
+        return replace(
+            self,
+            batch_rows=tuple((name, rows.get(name, n)) for name, n in self.batch_rows),
+            changed_rows=tuple((name, changed.get(name, n)) for name, n in self.changed_rows),
+        )
 
     def as_dict(self) -> dict[str, object]:
         """The plan as the manifest holds it."""
-        return {**asdict(self), "batch_rows": dict(self.batch_rows)}
+        per_model = {name: dict(getattr(self, name)) for name in ("batch_rows", "changed_rows", "executor")}
+        return {**asdict(self), **per_model}
 
 
 def make_plan(
-    models: Sequence[Model], *, device: str = "auto", batch_size: int | None = None, threads: int = 0
+    models: Sequence[Model],
+    *,
+    device: str = "auto",
+    batch_size: int | None = None,
+    threads: int = 0,
+    exact_full: bool = False,
 ) -> Plan:
     """Fix the plan of a run.
 
@@ -57,6 +84,7 @@ def make_plan(
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
         batch_size: Rows per forward pass; None: the model's own constant for the class of device.
         threads: CPU threads; 0: as many as the process may use.
+        exact_full: Compute every window whole.
 
     Raises:
         DeviceError: If the device is not there.
@@ -74,7 +102,8 @@ def make_plan(
         precision="float32",
         threads=threads or n_cpus(),
         batch_rows=rows,
-        executor="full",
+        changed_rows=tuple((name, max(n, _LEAST_CHANGED)) for name, n in rows),
+        executor=tuple((m.name, "incremental" if m.incremental and not exact_full else "full") for m in models),
         torch=_torch_version() if has_network else "not used",
     )
 

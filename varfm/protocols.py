@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,22 @@ if TYPE_CHECKING:  # torch takes more than a second to import; `varfm --help` mu
 
 Row = bytes
 """One network input as bytes, hashable. For one-hot networks, the base codes of the window: 0-3 (A, C, G, T), 4 (N)."""
+
+
+class Change(NamedTuple):
+    """An input that is to be computed from another one, of which it differs in a few places; both of one length."""
+
+    base: Row
+    row: Row
+
+
+Asked = Row | Change
+"""What a network is asked: a row, or a row by its difference from another. Their answers differ in the last digits."""
+
+
+def n_bytes(asked: Asked) -> int:
+    """Give the bytes of an input."""
+    return len(asked.row) if isinstance(asked, Change) else len(asked)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +81,8 @@ class Network(Protocol):
     """Holds parameters. Reads haplotypes; does not know how they are compared.
 
     Rows of one length go in one batch, or, if the network has a function `kind_of(row)`, rows of one kind. Where a row
-    is not the sequence itself, `sample(sequence)` gives one to try the network with.
+    is not the sequence itself, `sample(sequence)` gives one to try the network with. Where a sequence holds several
+    windows, `is_n_heavy(sequence)` tells whether one of them has too many N to be scored.
     """
 
     @property
@@ -124,7 +141,10 @@ class Scorer(Protocol):
         """
 
     def haplotypes(self, site: Site) -> list[Haplotype]:
-        """Give the sequences to read, in fixed order; only called for alleles that change something."""
+        """Give the sequences to read, in fixed order; only called for alleles that change something.
+
+        An alternate one comes behind the reference it is compared with: the last one before it on its strand.
+        """
 
     @property
     def n_values(self) -> int:
@@ -184,6 +204,8 @@ class Model:
         name: The catalogue name, lower case.
         network: None only for direct scorers.
         batch_rows: Rows per forward pass on the CPU and on a GPU; part of the numeric plan.
+        incremental: True if alternate rows are computed from their reference rows unless the user says otherwise. The
+            network must be a torch module that reads one row per haplotype, all of one length.
     """
 
     name: str
@@ -191,6 +213,7 @@ class Model:
     scorer: Scorer
     origin: Origin = field(default_factory=Origin)
     batch_rows: tuple[int, int] = (16, 64)
+    incremental: bool = False
 
     @property
     def prefix(self) -> str:

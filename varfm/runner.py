@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from varfm.changes import Changes, References
+from varfm.delta.executor import Executor
 from varfm.errors import DeviceError
 from varfm.plan import Plan
-from varfm.protocols import Model, Network, Row
+from varfm.protocols import Asked, Change, Model, Network, Row, n_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -20,17 +22,19 @@ _OUT_OF_MEMORY = ("can't allocate memory", "MPS backend out of memory")
 _PROBED_VALUES = 1024  # answers compared before the first record: with fewer, sums in another order may agree by chance
 _PROBED_BATCHES = 4
 _KEPT_BYTES = 128 * 2**20  # rows and outputs kept for sites that come later
+_PENDING_BYTES = 256 * 2**20  # of reference windows whose changes are not run yet
 
 
 class Runner:
     """Answers rows with a model's network.
 
-    A row's output depends on the row and the plan alone: every batch has the plan's number of rows, missing ones are
-    filled up. Outputs stay on the device.
+    An output depends on what is asked and on the plan alone: every batch has the plan's number of rows, missing ones
+    are filled up. A `Change` is computed from its base alone, and kept apart from the same row asked by itself. Outputs
+    stay on the device.
 
     Args:
         model: Must have a network.
-        plan: Says device and rows per batch.
+        plan: Says device, rows per batch, and how changed rows are computed.
 
     Raises:
         DeviceError: If not even one row fits the memory.
@@ -42,14 +46,25 @@ class Runner:
         self.network: Network = model.network
         self.device = torch.device(plan.device)
         self.batch_rows = plan.rows_of(model.name)
+        self.changed_rows = plan.changed_rows_of(model.name)
+        self.is_incremental = plan.way_of(model.name) == "incremental"
         self.halved = 0
         self.output_bytes = 0  # of one row; known once a batch was run
-        self._recent: OrderedDict[Row, Tensor] = OrderedDict()
+        self._recent: OrderedDict[Asked, Tensor] = OrderedDict()
         self._recent_bytes = 0
+        self._changes: Changes | None = None
         if self.device.type == "cpu":
             torch.set_num_threads(plan.threads)
         if isinstance(self.network, torch.nn.Module):
             self.network.to(self.device).eval()
+
+    @property
+    def changes(self) -> Changes:
+        """The incremental way, made when it is first asked for."""
+        if self._changes is None:
+            assert isinstance(self.network, torch.nn.Module) and self.network.length is not None
+            self._changes = Changes(Executor(self.network, self.network.length), self.device)
+        return self._changes
 
     def probe(self) -> int:
         """Run batches of equal rows, and give the rows per batch that fit the memory and are all answered alike.
@@ -69,6 +84,8 @@ class Runner:
             while not self._answers_alike(rows):
                 self.batch_rows //= 2
                 logger.info("%s: equal rows of a batch differ here; going on with %d rows", self.name, self.batch_rows)
+            if self.is_incremental:
+                self._probe_changes(sequences[0])
         self.halved = 0
         return self.batch_rows
 
@@ -90,29 +107,41 @@ class Runner:
             except (torch.OutOfMemoryError, RuntimeError) as error:
                 self._halve(error)
 
-    def outputs(self, rows: Iterable[Row]) -> dict[Row, Tensor]:
-        """Give the output of each distinct row.
+    def _probe_changes(self, base: Row) -> None:
+        """Run a change in the middle of a window, whose batches are held against each other as all that come later."""
+        middle = len(base) // 2
+        self._change([base], [Change(base, base[:middle] + bytes([(base[middle] + 1) % 4]) + base[middle + 1 :])])
+        self.changed_rows = self.changes.rows_that_agree(self.changed_rows)
+
+    def outputs(self, asked: Iterable[Asked]) -> dict[Asked, Tensor]:
+        """Give the output of each distinct row, and of each distinct change.
 
         Args:
-            rows: Any number, of any mix of lengths, repeats allowed.
+            asked: Any number, of any mix of lengths, repeats allowed. Changes, many of one base or few of many, only
+                for networks that read rows of one length; the rows of a change are not answered beside it.
 
         Returns:
-            Row -> output without the batch axis, on the device.
+            What was asked -> output without the batch axis, on the device.
         """
-        wanted = list(dict.fromkeys(rows))
-        found = {row: self._recent[row] for row in wanted if row in self._recent}
-        alike: dict[Hashable, list[Row]] = {}
-        kind_of = getattr(self.network, "kind_of", len)
-        for row in wanted:
-            if row not in found:
+        wanted = list(dict.fromkeys(asked))
+        found = {one: self._recent[one] for one in wanted if one in self._recent}
+        left = [one for one in wanted if one not in found]
+        rows = [one for one in left if not isinstance(one, Change)]
+        changes = [one for one in left if isinstance(one, Change)]
+        if changes:
+            found.update(self._change(rows, changes))
+        else:
+            alike: dict[Hashable, list[Row]] = {}
+            kind_of = getattr(self.network, "kind_of", len)
+            for row in rows:
                 alike.setdefault(kind_of(row), []).append(row)
-        for of_a_kind in alike.values():
-            found.update(self._compute(of_a_kind))
+            for of_a_kind in alike.values():
+                found.update(self._compute(of_a_kind))
         self._keep(found)
-        return found
+        return {one: found[one] for one in wanted}
 
-    def _compute(self, rows: list[Row]) -> dict[Row, Tensor]:
-        done: dict[Row, Tensor] = {}
+    def _compute(self, rows: list[Row]) -> dict[Asked, Tensor]:
+        done: dict[Asked, Tensor] = {}
         while len(done) < len(rows):
             piece = rows[len(done) : len(done) + self.batch_rows]
             try:
@@ -125,22 +154,53 @@ class Runner:
 
     @torch.inference_mode()
     def _forward(self, rows: list[Row]) -> Tensor:
-        filled = rows + [rows[-1]] * (self.batch_rows - len(rows))
-        codes = np.frombuffer(b"".join(filled), np.uint8).reshape(self.batch_rows, -1)
-        outputs = self.network.forward(torch.from_numpy(codes.copy()).to(self.device))
+        outputs = self.network.forward(self._codes(rows, self.batch_rows))
         self.output_bytes = outputs[0].numel() * outputs.element_size()
         # A copy lets go of the filled-up ones.
         return outputs if len(rows) == self.batch_rows else outputs[: len(rows)].clone()
 
+    def _codes(self, rows: Sequence[Row], n_rows: int) -> Tensor:
+        filled = [*rows, *[rows[-1]] * (n_rows - len(rows))]
+        codes = np.frombuffer(b"".join(filled), np.uint8).reshape(n_rows, -1)
+        return torch.from_numpy(codes.copy()).to(self.device)
+
+    @torch.inference_mode()
+    def _change(self, rows: list[Row], changes: list[Change]) -> dict[Asked, Tensor]:
+        """Run reference rows batch by batch, and their changes whenever enough has come together."""
+        references = References(self.changes.executor, rows, changes)
+        found: dict[Asked, Tensor] = {}
+        while references.left:
+            piece = references.left[: self.batch_rows]
+            try:
+                outputs = self.changes.run_references(references, piece, self._codes(piece, self.batch_rows))
+            except (torch.OutOfMemoryError, RuntimeError) as error:
+                self._halve(error)
+                continue
+            self.output_bytes = outputs[0].numel() * outputs.element_size()
+            found.update(zip(piece, outputs.unbind(0), strict=False))
+            references.left = references.left[len(piece) :]
+            if references.pending_bytes > _PENDING_BYTES or not references.left:
+                self._run_pending(references, found)
+        for change in references.unchanged:
+            found[change] = found[change.base]
+        return found
+
+    def _run_pending(self, references: References, found: dict[Asked, Tensor]) -> None:
+        while references.pending:
+            try:
+                found.update(self.changes.run_pending(references, self.changed_rows))
+            except (torch.OutOfMemoryError, RuntimeError) as error:
+                self._halve(error)
+
     def _halve(self, error: RuntimeError) -> None:
         if not isinstance(error, torch.OutOfMemoryError) and not any(text in str(error) for text in _OUT_OF_MEMORY):
             raise error
-        if self.batch_rows == 1:
+        if self.batch_rows == 1 and (self.changed_rows == 1 or not self.is_incremental):
             raise DeviceError(
                 f"{self.name}: {self.device} has too little free memory for one sequence. "
                 "Free memory there, or use --device cpu."
             ) from error
-        self.batch_rows //= 2
+        self.batch_rows, self.changed_rows = max(1, self.batch_rows // 2), max(1, self.changed_rows // 2)
         self.halved += 1
         logger.warning(
             "%s: memory ran out on %s; going on with %d rows per batch", self.name, self.device, self.batch_rows
@@ -148,7 +208,7 @@ class Runner:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def _keep(self, outputs: dict[Row, Tensor]) -> None:
+    def _keep(self, outputs: dict[Asked, Tensor]) -> None:
         for row, output in outputs.items():
             if row in self._recent:
                 self._recent.move_to_end(row)
@@ -161,5 +221,5 @@ class Runner:
             self._recent_bytes -= _size(row, output)
 
 
-def _size(row: Row, output: Tensor) -> int:
-    return len(row) + output.numel() * output.element_size() + 200  # of Python's own objects
+def _size(asked: Asked, output: Tensor) -> int:
+    return n_bytes(asked) + output.numel() * output.element_size() + 200  # of Python's own objects

@@ -58,6 +58,7 @@ class SessionOptions:
         batch_size: Rows per forward pass; None: each model's own.
         threads: CPU threads; 0: all.
         shard: Score only the records of this part of the file.
+        exact_full: Compute every window whole.
     """
 
     vcf: str
@@ -74,6 +75,7 @@ class SessionOptions:
     batch_size: int | None = None
     threads: int = 0
     shard: Shard | None = None
+    exact_full: bool = False
 
 
 class RecordSource(Protocol):
@@ -185,11 +187,18 @@ class Session:
         from varfm.plan import make_plan
 
         options = self.options
-        plan = make_plan(self.models, device=options.device, batch_size=options.batch_size, threads=options.threads)
+        plan = make_plan(
+            self.models,
+            device=options.device,
+            batch_size=options.batch_size,
+            threads=options.threads,
+            exact_full=options.exact_full,
+        )
         engines = [Engine(model, plan, self.genome, self.genes) for model in self.models]
-        # What a first batch of nothing but N could not be run with is not planned with.
-        rows = {engine.model.name: engine.runner.probe() for engine in engines if engine.runner}
-        return plan.with_rows(rows), engines
+        # What the first batches could not be run with is not planned with.
+        runners = {engine.model.name: engine.runner for engine in engines if engine.runner}
+        rows = {name: runner.probe() for name, runner in runners.items()}
+        return plan.with_rows(rows, {name: runner.changed_rows for name, runner in runners.items()}), engines
 
     def _block_records(self) -> int:
         """Records scored together: what bounds memory where there are many scores, and the wait where one is slow."""

@@ -18,9 +18,9 @@ from writers import write_xgboost_linear
 
 from varfm.errors import ModelError, OptionError
 from varfm.genome import encode
-from varfm.models import ModelOptions, catalog
+from varfm.models import ModelOptions, catalog, deepsea
 from varfm.models.deepsea import BelugaConfig
-from varfm.models.expecto import build, config_of, network_of, read_tissues
+from varfm.models.expecto import ShiftedBeluga, build, config_of, network_of, read_tissues
 from varfm.protocols import Model
 from varfm.scorers.shifted import ShiftedScorer
 from varfm.weights import LocalWeights
@@ -89,6 +89,8 @@ def scorer_of(model: Model) -> ShiftedScorer:
 def expected(model: Model, bases: str, start: int, ref: str, alt: str, tss: int, strand: str) -> NDArray[np.float64]:
     """Work out the score of every tissue from windows cut as strings."""
     assert isinstance(model.network, torch.nn.Module)
+    beluga = deepsea.network_of(CONFIG)
+    beluga.load_state_dict(model.network.state_dict())
     changed = bases[:start] + alt + bases[start + len(ref) :]
     inputs = np.zeros((10, CONFIG.n_tracks))
     for shift in SHIFTS:
@@ -96,9 +98,7 @@ def expected(model: Model, bases: str, start: int, ref: str, alt: str, tss: int,
         windows = [text[first : first + 2_000] for text in (bases, changed)]
         codes = [list(encode(text)) for window in windows for text in (window, flipped(window))]
         with torch.inference_mode():
-            ref_forward, ref_back, alt_forward, alt_back = model.network(
-                torch.tensor(codes, dtype=torch.uint8)
-            ).double()
+            ref_forward, ref_back, alt_forward, alt_back = beluga(torch.tensor(codes, dtype=torch.uint8)).double()
         effect = ((alt_forward + alt_back) / 2 - (ref_forward + ref_back) / 2).numpy()
         sign = 1 if strand == "+" else -1
         place = (start - tss) * sign + shift * sign
@@ -206,7 +206,28 @@ def test_the_published_network_is_beluga() -> None:
     with torch.device("meta"):
         network = network_of(config_of(checkpoint))
     assert sum(value.numel() for value in network.parameters()) == 149_536_251
-    assert (network.length, checkpoint.window, checkpoint.index) == (2_000, 2_000, 999)
+    assert (network.length, network.window) == (3_600, 2_000)
+    assert (checkpoint.window, checkpoint.index) == (2_000, 999)
+
+
+@pytest.mark.parametrize("shifts", [SHIFTS, (0, 3, 7, 10), (-20, 0, 20), (0,)])
+def test_overlapping_windows_are_answered_as_if_each_were_read_alone(shifts: tuple[int, ...]) -> None:
+    config = BelugaConfig(length=340, n_tracks=4, channels=(3, 4, 5), n_hidden=6)
+    network = ShiftedBeluga(config, shifts).double()
+    single = deepsea.network_of(config).double()
+    single.load_state_dict(network.state_dict())
+    codes = torch.randint(0, 5, (2, network.length), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    found = network.requires_grad_(False)(codes)
+    single.requires_grad_(False)
+    for number, start in enumerate(sorted(shift - min(shifts) for shift in shifts)):
+        assert float((found[:, number] - single(codes[:, start : start + 340])).abs().max()) < 1e-12
+
+
+def test_one_window_with_more_n_than_bases_is_enough_not_to_score() -> None:
+    network = ShiftedBeluga(BelugaConfig(length=340, n_tracks=4, channels=(3, 4, 5), n_hidden=6), (0, 100))
+    assert not network.is_n_heavy(b"\4" * 170 + b"\1" * 270)
+    assert network.is_n_heavy(b"\4" * 171 + b"\1" * 269)
+    assert network.is_n_heavy(b"\1" * 269 + b"\4" * 171)
 
 
 def test_an_unknown_tissue_is_refused(folder: Path) -> None:

@@ -25,7 +25,7 @@ from record_expecto import (
     window_digest,
     write_models,
 )
-from toys import gene, write_fasta
+from toys import by_allele_and_strand, gene, write_fasta
 
 from varfm.genome import Genome, decode
 from varfm.models import expecto
@@ -71,7 +71,7 @@ def answers_of(effects: NDArray[np.float32], number: int) -> list[torch.Tensor]:
     for shift in range(len(SHIFTS)):
         strands = [torch.from_numpy(effects[shift, row]) for row in (number, half + number)]
         answers += [torch.zeros_like(strands[0])] * 2 + strands
-    return answers
+    return by_allele_and_strand(answers, SHIFTS)
 
 
 DRAWN = [*enumerate(zip(DISTANCES, STRANDS, strict=True))]

@@ -228,6 +228,12 @@ def option(panel: str, *names: str, **settings: Any) -> Callable[[Command], Comm
     help="Use N CPU threads; 0 for all. Default: 0.",
 )
 @option(
+    "Running",
+    "--exact-full",
+    is_flag=True,
+    help="Compute every window whole. Default: alternate windows of models of tracks from what changes in them.",
+)
+@option(
     "Output",
     "--output",
     "-o",
@@ -375,4 +381,5 @@ def session_options(chosen: dict[str, Any]) -> SessionOptions:
         batch_size=chosen["batch_size"],
         threads=chosen["threads"],
         shard=Shard.parse(chosen["shard"]) if chosen["shard"] else None,
+        exact_full=chosen["exact_full"],
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
 
-from varfm.delta.rules import Columns, Flat, Input, Rule, Span, Window, rule_of
-from varfm.delta.spans import Route, beside_of, length_of, route_of
+from varfm.delta.rules import Columns, Flat, Input, Rule, Span, Stack, Window, rule_of
+from varfm.delta.spans import Route, beside_of, places_of, route_of
 from varfm.delta.trace import evaluate, traced
 
 
@@ -35,12 +35,31 @@ class Context:
         """Memory that it takes."""
         return sum(value.numel() * value.element_size() for value in (*self.margins.values(), *self.whole.values()))
 
+    @property
+    def device(self) -> torch.device:
+        """Where its tensors are."""
+        return next(value.device for value in (*self.whole.values(), *self.margins.values()))
+
     def chosen(self, rows: Tensor) -> Context:
         """Give the same of some windows: (n,) indices, repeats allowed."""
+        return self._mapped(lambda value: value.index_select(0, rows))
+
+    def drawn(self, seed: int) -> Context:
+        """Give a context of one window of this shape, with values that depend on shape and seed alone."""
+        generator = torch.Generator().manual_seed(seed)
+
+        def drawn(like: Tensor) -> Tensor:
+            if not like.is_floating_point():
+                return torch.zeros_like(like[:1])
+            return torch.randn(like[:1].shape, generator=generator, dtype=like.dtype).to(like.device)
+
+        return self._mapped(drawn)
+
+    def _mapped(self, change: Callable[[Tensor], Tensor]) -> Context:
         return Context(
             self.route,
-            {key: value.index_select(0, rows) for key, value in self.margins.items()},
-            {key: value.index_select(0, rows) for key, value in self.whole.items()},
+            {key: change(value) for key, value in self.margins.items()},
+            {key: change(value) for key, value in self.whole.items()},
         )
 
 
@@ -68,12 +87,12 @@ class Executor:
         self.network = network.eval()
         self.length = length
         self._nodes = list(traced(network).nodes)
-        self._rules: dict[fx.Node, Rule] = {}
+        self.rules: dict[fx.Node, Rule] = {}
         for node in self._nodes:
-            rule = rule_of(node, network, self._rules, length)
+            rule = rule_of(node, network, self.rules, length)
             if rule is not None:
-                self._rules[node] = rule
-        self._constants = self._evaluated_constants()
+                self.rules[node] = rule
+        self.constants = self._evaluated_constants()
         self._kept_whole = set(self._read_whole())
         self._last_reader = {source: node for node in self._nodes for source in node.all_input_nodes}
         self.route = cache(self._route)
@@ -88,16 +107,16 @@ class Executor:
     def _read_whole(self) -> Iterator[fx.Node]:
         """Give the nodes of which the whole reference values are wanted."""
         for node in self._nodes:
-            if node in self._constants:
+            if node in self.constants:
                 continue
-            rule = self._rules.get(node)
+            rule = self.rules.get(node)
             if isinstance(rule, Columns):
                 yield node
             elif rule is None:
                 for source in node.all_input_nodes:
-                    found = self._rules.get(source)
-                    if isinstance(found, Flat):
-                        yield found.source
+                    found = self.rules.get(source)
+                    if isinstance(found, Flat | Stack):
+                        yield from found.sources if isinstance(found, Stack) else (found.source,)
                     elif found is not None:
                         yield source
 
@@ -105,10 +124,10 @@ class Executor:
     def stride(self) -> int:
         """Bases that one position of the coarsest node stands for."""
         strides: dict[fx.Node, int] = {}
-        for node, rule in self._rules.items():
+        for node, rule in self.rules.items():
             if isinstance(rule, Input):
                 strides[node] = 1
-            elif not isinstance(rule, Flat | Columns):
+            elif not isinstance(rule, Flat | Stack | Columns):
                 before = max(strides[source] for source in rule.sources)
                 strides[node] = before * (rule.stride if isinstance(rule, Window) else 1)
         return max(strides.values())
@@ -116,10 +135,10 @@ class Executor:
     @property
     def computed_whole(self) -> tuple[fx.Node, ...]:
         """The nodes that no rule follows a change through; the output is the last of them."""
-        return tuple(node for node in self._nodes if node not in self._rules and node not in self._constants)
+        return tuple(node for node in self._nodes if node not in self.rules and node not in self.constants)
 
     def _route(self, span: Span) -> Route:
-        return route_of(self._rules, span)
+        return route_of(self.rules, span)
 
     def reference(self, codes: Tensor, routes: Sequence[Route]) -> tuple[Tensor, list[Context]]:
         """Run whole windows, and keep what changes along some routes read of them.
@@ -131,7 +150,7 @@ class Executor:
         Returns:
             The network's outputs, and a context of all n windows for each route.
         """
-        values: dict[fx.Node, Any] = dict(self._constants)
+        values: dict[fx.Node, Any] = dict(self.constants)
         margins: list[dict[tuple[fx.Node, Span], Tensor]] = [{} for _ in routes]
         whole: dict[fx.Node, Tensor] = {}
         for node in self._nodes:
@@ -139,7 +158,7 @@ class Executor:
                 return values[node.all_input_nodes[0]], [
                     Context(route, kept, whole if routes else {}) for route, kept in zip(routes, margins, strict=True)
                 ]
-            if node in self._constants:
+            if node in self.constants:
                 continue
             values[node] = codes if node.op == "placeholder" else evaluate(self.network, node, values)
             if routes and node in self._kept_whole:
@@ -150,47 +169,55 @@ class Executor:
             self._forget(node, values)
         raise AssertionError("a graph ends with its output")
 
-    def alternate(self, codes: Tensor, context: Context) -> Tensor:
+    def alternate(self, codes: Tensor, context: Context, rows: Tensor | None = None) -> Tensor:
         """Run windows that differ from those of a context in the span of its route.
 
         Args:
-            codes: (n, width of the span) uint8, the bases in it; row by row for the windows of the context.
-            context: Of n windows.
+            codes: (n, width of the span) uint8, the bases in it.
+            context: Of the reference windows.
+            rows: (n,) which of them each changed window belongs to; None: one for each, in order.
 
         Returns:
             What the network answers for the changed windows, to rounding.
         """
-        run = _Change(self.network, self._rules, context, dict(self._constants))
+        run = _Change(self, context, rows)
         for node in self._nodes:
             if node.op == "output":
                 outputs: Tensor = run.whole(node.all_input_nodes[0])
                 return outputs
-            if node not in self._constants:
+            if node not in self.constants:
                 run.step(node, codes)
-                if not isinstance(self._rules.get(node), Flat):  # what was flattened is read in its place
+                if not isinstance(self.rules.get(node), Flat | Stack):  # what was flattened is read in its place
                     self._forget(node, run.values)
         raise AssertionError("a graph ends with its output")
 
     def _stretch(self, node: fx.Node, value: Tensor, span: Span) -> Tensor:
-        rule = self._rules[node]
-        assert not isinstance(rule, Flat | Columns)
-        return value.narrow(rule.places.axis, span.start, span.width)
+        return value.narrow(places_of(self.rules[node]).axis, span.start, span.width)
 
     def _forget(self, node: fx.Node, values: dict[fx.Node, Any]) -> None:
         for source in node.all_input_nodes:
-            if self._last_reader[source] is node and source not in self._constants:
+            if self._last_reader[source] is node and source not in self.constants:
                 values.pop(source, None)
 
 
 class _Change:
     """One pass of changed windows: nodes with places hold their changed positions, others their whole value."""
 
-    def __init__(
-        self, network: nn.Module, rules: Mapping[fx.Node, Rule], context: Context, values: dict[fx.Node, Any]
-    ) -> None:
-        self.values = values
-        self._network, self._rules, self._context = network, rules, context
+    def __init__(self, executor: Executor, context: Context, rows: Tensor | None) -> None:
+        self.values: dict[fx.Node, Any] = dict(executor.constants)
+        self._network, self._rules = executor.network, executor.rules
+        self._context, self._rows = context, rows
         self._changed = context.route.changed
+
+    def _margin(self, node: fx.Node, span: Span) -> Tensor:
+        margin = self._context.margins[node, span]
+        return margin if self._rows is None else margin.index_select(0, self._rows)
+
+    def _reference(self, node: fx.Node, *, copied: bool = False) -> Tensor:
+        whole = self._context.whole[node]
+        if self._rows is not None:
+            return whole.index_select(0, self._rows)
+        return whole.clone() if copied else whole
 
     def step(self, node: fx.Node, codes: Tensor) -> None:
         """Compute one node from those before it; a node that stays as it is has no value."""
@@ -202,7 +229,7 @@ class _Change:
             self.values[node] = codes
         elif isinstance(rule, Columns):
             self.values[node] = self._updated(node, rule)
-        elif not isinstance(rule, Flat) and node in self._changed:
+        elif not isinstance(rule, Flat | Stack) and node in self._changed:
             read = rule.reads(self._changed[node])
             if isinstance(rule, Window):
                 self.values[node] = rule.apply(self._stretch(rule.source, read, rule.fill))
@@ -220,36 +247,36 @@ class _Change:
         rule = self._rules.get(node)
         if isinstance(rule, Flat):
             return self.whole(rule.source).flatten(1)
+        if isinstance(rule, Stack):
+            return torch.stack([self.whole(source).flatten(1) for source in rule.sources], 1)
         if rule is None or isinstance(rule, Columns):
             return self.values[node]
-        reference = self._context.whole[node]
         span = self._changed.get(node)
         if span is None:
-            return reference
-        filled = reference.clone()
+            return self._reference(node)
+        filled = self._reference(node, copied=True)
         filled.narrow(rule.places.axis, span.start, span.width).copy_(self.values[node])
         return filled
 
     def _updated(self, node: fx.Node, rule: Columns) -> Tensor:
-        reference = self._context.whole[node]
-        span = self._changed.get(rule.source)
-        if span is None:
-            return reference
-        source = self._rules[rule.source]
-        assert not isinstance(source, Flat | Columns)
-        change = self.values[rule.source] - self._context.margins[rule.source, span]
-        return reference + functional.linear(change.flatten(1), rule.weight(source.places, span))
+        found = self._reference(node, copied=True)
+        for number, source in enumerate(rule.sources):
+            span = self._changed.get(source)
+            if span is not None:
+                change = self.values[source] - self._margin(source, span)
+                weight = rule.weight(places_of(self._rules[source]), span)
+                part = found[:, number] if rule.stacked else found
+                part += functional.linear(change.flatten(1), weight)
+        return found
 
     def _stretch(self, node: fx.Node, read: Span, fill: float) -> Tensor:
         """Give the positions of a span, of which those outside the tensor hold `fill`."""
-        rule = self._rules[node]
-        assert not isinstance(rule, Flat | Columns)
-        axis, changed = rule.places.axis, self._changed.get(node)
-        inside = read.within(length_of(rule))
+        places, changed = places_of(self._rules[node]), self._changed.get(node)
+        axis, inside = places.axis, read.within(places.length)
         if changed == read:
             found: Tensor = self.values[node]
             return found
-        margins = [self._context.margins[node, one] if one.width else None for one in beside_of(inside, changed)]
+        margins = [self._margin(node, one) if one.width else None for one in beside_of(inside, changed)]
         pieces = [margins[0]]
         if changed is not None:
             start, stop = max(changed.start, inside.start), min(changed.stop, inside.stop)

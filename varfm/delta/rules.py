@@ -127,11 +127,19 @@ class Flat:
 
 
 @dataclass(frozen=True, slots=True)
-class Columns:
-    """A dense layer of a `Flat`: only the columns of changed positions are multiplied, with the change."""
+class Stack:
+    """Several `Flat`, one behind the other along a new axis 1."""
 
-    source: fx.Node  # what was flattened
+    sources: tuple[fx.Node, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """A dense layer of a `Flat` or a `Stack`: only the columns of changed positions are multiplied, with the change."""
+
+    sources: tuple[fx.Node, ...]  # what was flattened
     layer: nn.Linear
+    stacked: bool
 
     def weight(self, places: Places, span: Span) -> Tensor:
         """Give the columns of a span: a view where positions come before channels, else a copy."""
@@ -143,7 +151,7 @@ class Columns:
 
 
 Local = Input | Window | Pointwise | Shift
-Rule = Local | Flat | Columns
+Rule = Local | Flat | Stack | Columns
 
 _POINTWISE_FUNCTIONS: set[Any] = {
     *(torch.relu, torch.sigmoid, torch.tanh, torch.exp, torch.log, torch.log1p, torch.abs, torch.clamp, torch.where),
@@ -178,8 +186,8 @@ def rule_of(node: fx.Node, network: nn.Module, rules: Mapping[fx.Node, Rule], le
         return None
     first = node.all_input_nodes[0]
     found = rules.get(first)
-    if isinstance(found, Flat):
-        return _behind_flat(node, network, found)
+    if isinstance(found, Flat | Stack):
+        return _behind_flat(node, network, found, rules)
     if found is None or isinstance(found, Columns):
         return None
     if node.op == "call_module":
@@ -187,10 +195,15 @@ def rule_of(node: fx.Node, network: nn.Module, rules: Mapping[fx.Node, Rule], le
     return _of_window(node, first, found.places) or _of_shape(node, first, found.places) or _of_values(node, rules)
 
 
-def _behind_flat(node: fx.Node, network: nn.Module, flat: Flat) -> Rule | None:
+def _behind_flat(node: fx.Node, network: nn.Module, flat: Flat | Stack, rules: Mapping[fx.Node, Rule]) -> Rule | None:
+    if node.target is torch.stack and node.args[1:] == (1,) and not node.kwargs:
+        flats = [rules.get(source) for source in node.all_input_nodes]
+        sources = tuple(one.source for one in flats if isinstance(one, Flat))
+        return Stack(sources) if len(sources) == len(flats) else None
     layer = network.get_submodule(str(node.target)) if node.op == "call_module" else None
     if isinstance(layer, nn.Linear):
-        return Columns(flat.source, layer)
+        stacked = isinstance(flat, Stack)
+        return Columns(flat.sources if isinstance(flat, Stack) else (flat.source,), layer, stacked)
     return flat if isinstance(layer, nn.Dropout | nn.Identity) else None
 
 

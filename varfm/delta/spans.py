@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import fx
 
-from varfm.delta.rules import Columns, Flat, Input, Pointwise, Rule, Shift, Span, Window
+from varfm.delta.rules import Columns, Flat, Input, Places, Pointwise, Rule, Shift, Span, Stack, Window
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,6 +24,12 @@ class Route:
     changed: Mapping[fx.Node, Span]
     margins: Mapping[fx.Node, frozenset[Span]]
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """What the shapes of all tensors on the way follow from."""
+        widths = [span.width for span in self.changed.values()]
+        return *widths, -1, *sorted(span.width for spans in self.margins.values() for span in spans)
+
 
 def route_of(rules: Mapping[fx.Node, Rule], span: Span) -> Route:
     """Work out the way of a change.
@@ -37,15 +43,17 @@ def route_of(rules: Mapping[fx.Node, Rule], span: Span) -> Route:
     for node, rule in rules.items():
         if isinstance(rule, Input):
             changed[node] = span
-        elif isinstance(rule, Columns) and rule.source in changed:
-            margins.setdefault(rule.source, set()).add(changed[rule.source])
+        elif isinstance(rule, Columns):
+            for source in rule.sources:
+                if source in changed:
+                    margins.setdefault(source, set()).add(changed[source])
         elif isinstance(rule, Window | Pointwise | Shift):
             spans = [changed.get(source, Span(0, 0)) for source in rule.sources]
             felt = rule.changed(spans) if any(one.width for one in spans) else Span(0, 0)
             if felt.width:
                 changed[node] = felt
                 for source in rule.sources:
-                    read = rule.reads(felt).within(length_of(rules[source]))
+                    read = rule.reads(felt).within(places_of(rules[source]).length)
                     beside = beside_of(read, changed.get(source))
                     margins.setdefault(source, set()).update(one for one in beside if one.width)
     return Route(span, changed, {node: frozenset(found) for node, found in margins.items()})
@@ -58,7 +66,7 @@ def beside_of(read: Span, changed: Span | None) -> tuple[Span, ...]:
     return Span(read.start, min(changed.start, read.stop)), Span(max(changed.stop, read.start), read.stop)
 
 
-def length_of(rule: Rule) -> int:
-    """Give the number of positions of a node."""
-    assert not isinstance(rule, Flat | Columns)
-    return rule.places.length
+def places_of(rule: Rule) -> Places:
+    """Give the positions of a node that has some."""
+    assert not isinstance(rule, Flat | Stack | Columns)
+    return rule.places

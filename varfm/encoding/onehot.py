@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor, dtype
 
+N = b"\x04"
+"""The code of any base."""
+
 
 def onehot(codes: Tensor, n_value: float = 0.0, dtype: dtype | None = None) -> Tensor:
     """Turn base codes into one channel per base, in the order A, C, G, T.

@@ -154,20 +154,30 @@ class Chromatin(nn.Module):
         return [sequence]
 
     def forward(self, batch: Tensor) -> Tensor:
-        """(n, length) base codes -> (n, n_tracks) probabilities."""
+        """(n, length) base codes -> (n, n_tracks) probabilities, or one more axis, as `logits` has."""
         # Rows of whole vector registers: what is left at the end of a tensor is computed by other code that may differ
         # in the last bit, and a row's answer would depend on its place in the batch.
         padded = functional.pad(self.logits(batch), (0, -self.n_tracks % REGISTERS))
-        return padded.sigmoid()[:, : self.n_tracks]
+        return padded.sigmoid()[..., : self.n_tracks]
 
     def logits(self, batch: Tensor) -> Tensor:
         """(n, length) base codes -> (n, n_tracks) natural log odds."""
-        x = onehot(batch, dtype=self.hidden.weight.dtype)
-        for number, conv in enumerate(self.convs):
-            if number in self.pooled:
-                x = functional.max_pool1d(x, self.pool)
-            x = self.rectified(conv(x))
-        return self.tracks(self.rectified(self.hidden(x.transpose(1, 2).flatten(1))))  # position-major
+        x = self.encoded(batch)
+        for number in range(len(self.convs)):
+            x = self.layer(number, functional.max_pool1d(x, self.pool) if number in self.pooled else x)
+        return self.dense(x.transpose(1, 2).flatten(1))  # position-major
+
+    def encoded(self, batch: Tensor) -> Tensor:
+        """Give one channel per base."""
+        return onehot(batch, dtype=self.hidden.weight.dtype)
+
+    def layer(self, number: int, x: Tensor) -> Tensor:
+        """Apply a convolution and the nonlinearity."""
+        return self.rectified(self.convs[number](x))
+
+    def dense(self, x: Tensor) -> Tensor:
+        """Apply the dense layers, (..., positions x channels) -> (..., n_tracks)."""
+        return self.tracks(self.rectified(self.hidden(x)))
 
     def rectified(self, x: Tensor) -> Tensor:
         """Apply the nonlinearity."""

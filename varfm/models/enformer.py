@@ -22,12 +22,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional
 
 from varfm.encoding.onehot import onehot
 from varfm.errors import ModelError
 from varfm.models import OF_BINS, ModelOptions
 from varfm.models.enformer_layers import N_FAMILIES, ConvBlock, Gelu, Stage, TransformerLayer, position_features
+from varfm.models.layers import softplus
 from varfm.models.loading import State, loaded, refuse, sizes
 from varfm.models.tracked import Bins, Layout, track_model
 from varfm.protocols import Model, Row
@@ -184,7 +184,7 @@ class Enformer(nn.Module):
             x = layer(x, self.positions)
         x = x[:, self.config.crop : self.config.crop + self.config.n_bins].transpose(1, 2)
         x = self.gelu(self.final(x))  # (n, 2 * channels, n_bins)
-        return functional.softplus(self.head(x.transpose(1, 2)))
+        return softplus(self.head(x.transpose(1, 2)))
 
     def reduce(self, haplotype: Haplotype, sequence: bytes, outputs: Sequence[Tensor]) -> Tensor:
         """Put the bins in forward order; the tracks have no strand partners."""

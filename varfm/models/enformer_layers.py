@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from varfm.models.layers import sigmoid, sigmoid_gelu
+
 N_FAMILIES = 3
 """Kinds of position features; each is there plain and times the sign of the distance."""
 
@@ -24,7 +26,7 @@ class Gelu(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Any shape -> the same."""
-        return torch.sigmoid(1.702 * x) * x
+        return sigmoid_gelu(x)
 
 
 class ConvBlock(nn.Module):
@@ -58,7 +60,7 @@ class AttentionPool(nn.Module):
         """(n, channels, length) -> (n, channels, length / 2)."""
         left, right = x[:, :, ::2], x[:, :, 1::2]
         difference = left - right
-        return right + difference * torch.sigmoid(self.logits(difference))
+        return right + difference * sigmoid(self.logits(difference))
 
 
 class Stage(nn.Module):

@@ -11,9 +11,10 @@ repository: `resources/deepsea.beluga.pth` (in the cache, the file of `beluga`),
 such a folder. Other models and their list, as upstream's `train.py` makes them, will do: they may have the unused slot
 that the published ones have before each block of features, or not.
 
-What differs from upstream: every gene in reach is scored, not the closest one; genes come from `--genes`, for which the
-authors' `resources/geneanno.csv` is recommended; both alleles of an indel begin with the same bases, where upstream
-trims each to its own centre; effects are averaged and summed in float64.
+The nine windows are read as one row, see `ShiftedBeluga`. What differs from upstream: every gene in reach is scored,
+not the closest one; genes come from `--genes`, for which the authors' `resources/geneanno.csv` is recommended; both
+alleles of an indel begin with the same bases, where upstream trims each to its own centre; effects are averaged and
+summed in float64.
 """
 
 from __future__ import annotations
@@ -27,11 +28,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
+from varfm.encoding.onehot import N
 from varfm.errors import ModelError
 from varfm.models import ModelOptions
 from varfm.models.columns import COLUMNS
-from varfm.models.deepsea import BelugaConfig, convert, network_of
+from varfm.models.deepsea import Beluga, BelugaConfig, convert
 from varfm.models.loading import loaded, origin, refuse, sizes
 from varfm.protocols import Model
 from varfm.readers import read_tensors
@@ -39,6 +42,7 @@ from varfm.scorers.matrix import MAX_INFO_TRACKS, TrackName
 from varfm.scorers.shifted import Decay, Shifted, ShiftedScorer
 from varfm.tracks import Track, choose, read_tracks
 from varfm.weights import Checkpoint, LocalWeights
+from varfm.windows import Haplotype
 
 OPTIONS = frozenset({"indel_mode", "strands", "tracks", "max_distance", "model_config"})
 
@@ -47,6 +51,59 @@ __all__ = ["build", "config_of", "convert", "network_of", "read_tissues"]
 SHIFTS = (0, -200, -400, -600, -800, 200, 400, 600, 800)
 DECAY = Decay(rates=(0.01, 0.02, 0.05, 0.1, 0.2), step=200)
 MAX_DISTANCE = 20_000
+
+
+class ShiftedBeluga(Beluga):
+    """Beluga on windows that overlap: what they have in common is computed once.
+
+    Convolutions without padding give a position the same value in whatever window it is; only pools ask where a window
+    begins, so each pool is taken once for every remainder of these places.
+
+    Args:
+        config: Of Beluga.
+        shifts: Of the windows.
+
+    Attributes:
+        length: Bases that all windows take together.
+        starts: Of the windows in them, from left to right; read from the other end they are the same.
+    """
+
+    def __init__(self, config: BelugaConfig, shifts: Sequence[int] = SHIFTS) -> None:
+        super().__init__(config)
+        self.starts = tuple(sorted(shift - min(shifts) for shift in shifts))
+        self.window, self.n_positions = config.length, config.n_positions
+        self.length = self.window + self.starts[-1]
+
+    def is_n_heavy(self, sequence: bytes) -> bool:
+        """Tell whether more than half of any window is N."""
+        return any(2 * sequence.count(N, start, start + self.window) > self.window for start in self.starts)
+
+    def logits(self, batch: Tensor) -> Tensor:
+        """(n, length) base codes -> (n, n_windows, n_tracks) natural log odds."""
+        windows = self._windows(self.encoded(batch), dict(enumerate(self.starts)), 0)
+        return self.dense(torch.stack([windows[number].transpose(1, 2).flatten(1) for number in sorted(windows)], 1))
+
+    def _windows(self, x: Tensor, starts: Mapping[int, int], layer: int) -> dict[int, Tensor]:
+        """Run the convolutions from a number on, and cut out windows by where they begin in `x`."""
+        if layer == len(self.convs):
+            return {number: x[:, :, start : start + self.n_positions] for number, start in starts.items()}
+        if layer not in self.pooled:
+            return self._windows(self.layer(layer, x), starts, layer + 1)
+        found: dict[int, Tensor] = {}
+        for rest in sorted({start % self.pool for start in starts.values()}):
+            pooled = functional.max_pool1d(x[:, :, rest:], self.pool)
+            of_rest = {number: start // self.pool for number, start in starts.items() if start % self.pool == rest}
+            found |= self._windows(self.layer(layer, pooled), of_rest, layer + 1)
+        return found
+
+    def reduce(self, haplotype: Haplotype, sequence: bytes, outputs: Sequence[Tensor]) -> Tensor:
+        """Give the windows from left to right of the forward strand."""
+        return outputs[0].flip(0) if haplotype.strand == "-" else outputs[0]
+
+
+def network_of(config: BelugaConfig) -> ShiftedBeluga:
+    """Make the network of these sizes."""
+    return ShiftedBeluga(config)
 
 
 class Tissues(NamedTuple):
@@ -130,7 +187,8 @@ def build(checkpoint: Checkpoint, weights: LocalWeights, options: ModelOptions) 
         column=COLUMNS["expecto"][0],
         tracks_in_info=0 < len(chosen) <= MAX_INFO_TRACKS,
     )
-    return Model(name, network, scorer, origin(checkpoint, weights, _details(placement, tissues)), batch_rows=(8, 256))
+    said = origin(checkpoint, weights, _details(placement, tissues))
+    return Model(name, network, scorer, said, batch_rows=(4, 32), incremental=True)
 
 
 def _placement(config: BelugaConfig, weights: LocalWeights, options: ModelOptions) -> Shifted:

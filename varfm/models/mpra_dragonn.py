@@ -100,7 +100,7 @@ def build(checkpoint: Checkpoint, weights: LocalWeights, options: ModelOptions) 
     scorer = TrackScorer(Centred(LENGTH, INDEX, strands, indel_mode), _scores(checkpoint.name, options))
     details = (("window", str(LENGTH)), ("index", str(INDEX)), ("indels", indel_mode), ("strands", strands))
     network = filled(network, state, weights.path)
-    return Model(checkpoint.name, network, scorer, origin(checkpoint, weights, details), batch_rows=(64, 1024))
+    return Model(checkpoint.name, network, scorer, origin(checkpoint, weights, details), (64, 1024), incremental=True)
 
 
 def _scores(name: str, options: ModelOptions) -> tuple[TrackScore, ...]:

@@ -265,7 +265,7 @@ def build(checkpoint: Checkpoint, weights: LocalWeights, options: ModelOptions) 
     )
     network = loaded(lambda: network_of(config), weights, lambda tensors, path: convert(tensors, config, path))
     about = replace(origin(checkpoint, weights, _details(placement, chosen)), notes=_NOTES)
-    return Model(checkpoint.name, network, scorer, about, BATCH_ROWS)
+    return Model(checkpoint.name, network, scorer, about, BATCH_ROWS, incremental=True)
 
 
 def _placement(name: str, length: int, options: ModelOptions) -> Centred:

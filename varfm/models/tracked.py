@@ -88,7 +88,7 @@ def track_model(
         tracks_in_info=_fit_into_info(name, options, len(chosen)),
     )
     said = origin(checkpoint, weights, _details(scorer, layout))
-    return Model(name, network, scorer, said, layout.batch_rows)
+    return Model(name, network, scorer, said, layout.batch_rows, incremental=True)
 
 
 def choose_measures(name: str, offered: Sequence[Measure], asked: Sequence[str]) -> tuple[Measure, ...]:

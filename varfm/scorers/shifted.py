@@ -110,24 +110,30 @@ class Shifted:
         return pairs
 
     def haplotypes(self, site: Site) -> list[Haplotype]:
-        """Give ref and alt of each pair, each followed by its other strand; the same for every gene."""
-        forward = [haplotype for pair in self.pairs(site) for haplotype in pair]
+        """Give what the windows of ref, and of alt, take together, each followed by its other strand.
+
+        Left-fixed windows are one sequence, right-fixed ones another. They are the same for every gene.
+        """
+        pairs = self.pairs(site)
+        kinds = [pairs[first : first + len(self.shifts)] for first in range(0, len(pairs), len(self.shifts))]
+        forward = [_around(alleles) for kind in kinds for alleles in zip(*kind, strict=True)]
         if self.strands == "forward":
             return forward
         return [oriented for haplotype in forward for oriented in (haplotype, reversed_strand(haplotype))]
 
     def effects(self, answers: Sequence[Tensor]) -> Tensor:
-        """Compare answers, (n_features,) each in the order of `haplotypes`.
+        """Compare answers in the order of `haplotypes`, (n_shifts, n_features) each, windows from left to right.
 
         Returns:
-            alt - ref, averaged over strands: (placements, n_shifts, n_features) float64 on the CPU.
+            alt - ref, averaged over strands: (placements, n_shifts, n_features) float64 on the CPU, in order of shifts.
         """
         import torch
 
         n_strands = 1 if self.strands == "forward" else 2
         stacked = torch.stack(list(answers)).cpu().double()
-        by_allele = stacked.view(-1, len(self.shifts), 2, n_strands, stacked.shape[-1])
-        return (by_allele[:, :, 1] - by_allele[:, :, 0]).mean(2)
+        by_allele = stacked.view(-1, 2, n_strands, len(self.shifts), stacked.shape[-1])
+        order = [sorted(self.shifts).index(shift) for shift in self.shifts]
+        return (by_allele[:, 1] - by_allele[:, 0]).mean(1)[:, order]
 
 
 @dataclass(frozen=True)
@@ -210,7 +216,7 @@ class ShiftedScorer:
         return (torch.from_numpy(np.stack(weights)) @ self.placement.effects(answers)).mean(0)
 
     def score(self, site: Site, answers: Sequence[Tensor]) -> Tensor:
-        """Compare answers, (n_features,) each -> (n_values,) float64 on the CPU."""
+        """Compare answers, (n_shifts, n_features) each -> (n_values,) float64 on the CPU."""
         import torch
 
         scores = self.linear @ self.inputs(site, answers).flatten()
@@ -229,6 +235,13 @@ class ShiftedScorer:
         """Give the largest score, its track, the gene's name, and the tracks that were asked for."""
         largest, track = scores[-2:].tolist()
         return largest, int(track), gene.name if gene else None, *scores[: self._n_shown].tolist()
+
+
+def _around(windows: Sequence[Haplotype]) -> Haplotype:
+    """Give the sequence that overlapping windows of one allele are cut from."""
+    spans = [haplotype.window for haplotype in windows]
+    whole = spans[0]._replace(start=min(span.start for span in spans), end=max(span.end for span in spans))
+    return windows[0]._replace(window=whole)
 
 
 def _of_track(column: Column, track: TrackName) -> Column:

@@ -1,0 +1,139 @@
+"""The incremental way of a runner: reference rows with what their changes read of them, and the changes by place."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from varfm.delta.executor import Context, Executor, joined
+from varfm.delta.grid import changed_span, is_narrow, on_grid
+from varfm.delta.spans import Route
+from varfm.protocols import Asked, Change, Row
+
+_WIDE_SHARE = 4
+"""Changes of a large part of the window are run in batches so many times smaller: few of them are of one place."""
+
+_PROBED_VALUES = 1024
+_PROBED_BATCHES = 4
+
+
+class References:
+    """Reference rows to run, and what is to be computed from each of them.
+
+    Args:
+        executor: Of the network.
+        rows: To be answered themselves.
+        changes: Their bases are added to `rows`.
+
+    Attributes:
+        left: Rows to run, bases first.
+        unchanged: Changes that change nothing.
+        pending: Contexts of rows that were run, and the changes from their windows, by the way of the change.
+        pending_bytes: Memory of these contexts.
+    """
+
+    def __init__(self, executor: Executor, rows: Sequence[Row], changes: Sequence[Change]) -> None:
+        self._changes: dict[Row, dict[Route, list[Change]]] = {}
+        self.unchanged: list[Change] = []
+        for change in changes:
+            of_base = self._changes.setdefault(change.base, {})
+            span = changed_span(*change)
+            if span.width:
+                of_base.setdefault(executor.route(on_grid(span, executor.length)), []).append(change)
+            else:
+                self.unchanged.append(change)
+        self.left: list[Row] = list(dict.fromkeys([*self._changes, *rows]))
+        self.pending: dict[Route, list[tuple[Context, list[list[Change]]]]] = {}
+        self.pending_bytes = 0
+
+    def routes(self, rows: Sequence[Row]) -> list[Route]:
+        """Give the ways of the changes from some rows, each once."""
+        return list(dict.fromkeys(route for row in rows for route in self._changes.get(row, ())))
+
+    def add(self, rows: Sequence[Row], route: Route, context: Context) -> None:
+        """Take the context of a batch that begins with some rows; windows without such a change are let go."""
+        wanted = [number for number, row in enumerate(rows) if route in self._changes.get(row, ())]
+        chosen = context.chosen(torch.tensor(wanted, device=context.device))
+        self.pending.setdefault(route, []).append((chosen, [self._changes[rows[number]][route] for number in wanted]))
+        self.pending_bytes += chosen.n_bytes
+
+
+class Changes:
+    """Runs reference rows and their changes in batches of fixed shape.
+
+    Args:
+        executor: Of the network, on the device.
+        device: Where it is.
+    """
+
+    def __init__(self, executor: Executor, device: torch.device) -> None:
+        self.executor = executor
+        self._device = device
+        self._agreeing: dict[tuple[tuple[int, ...], int], int] = {}
+
+    def run_references(self, references: References, rows: Sequence[Row], codes: Tensor) -> Tensor:
+        """Run one batch of reference rows, (n, length) codes -> outputs of `rows`, its first ones."""
+        routes = references.routes(rows)
+        outputs, contexts = self.executor.reference(codes, routes)
+        for route, context in zip(routes, contexts, strict=True):
+            references.add(rows, route, context)
+        return outputs if len(rows) == len(codes) else outputs[: len(rows)].clone()
+
+    def run_pending(self, references: References, n_rows: int) -> dict[Asked, Tensor]:
+        """Run all changes of one way, and let go of its contexts."""
+        route, pieces = next(iter(references.pending.items()))
+        context = joined([piece for piece, _ in pieces])
+        windows = [changes for _, of_piece in pieces for changes in of_piece]
+        jobs = [(number, change) for number, changes in enumerate(windows) for change in changes]
+        n_rows = self._rows_of(route, context, n_rows)
+        found: dict[Asked, Tensor] = {}
+        for start in range(0, len(jobs), n_rows):
+            piece = jobs[start : start + n_rows]
+            outputs = self._alternate(context, piece, n_rows)
+            found.update(zip((change for _, change in piece), outputs.unbind(0), strict=False))
+        references.pending_bytes -= sum(piece.n_bytes for piece, _ in references.pending.pop(route))
+        return found
+
+    def _alternate(self, context: Context, jobs: Sequence[tuple[int, Change]], n_rows: int) -> Tensor:
+        filled = [*jobs, *[jobs[-1]] * (n_rows - len(jobs))]
+        span = context.route.span
+        bases = b"".join(change.row[span.start : span.stop] for _, change in filled)
+        codes = torch.from_numpy(np.frombuffer(bases, np.uint8).reshape(n_rows, span.width).copy()).to(self._device)
+        rows = torch.tensor([number for number, _ in filled], device=self._device)
+        outputs = self.executor.alternate(codes, context, rows)
+        return outputs if len(jobs) == n_rows else outputs[: len(jobs)].clone()
+
+    def _rows_of(self, route: Route, context: Context, n_rows: int) -> int:
+        """Give the rows per batch on one way: as many as are answered alike, whatever their place in it.
+
+        That is tried with values of no meaning, once for all ways on which tensors have the same shapes, so that it
+        depends on the place of a change and on nothing else.
+        """
+        most = n_rows if is_narrow(route.span) else max(1, n_rows // _WIDE_SHARE)
+        key = route.shape, most
+        if key not in self._agreeing:
+            rows = most
+            while not self._agree(context, rows):
+                rows //= 2
+            self._agreeing[key] = rows
+        return self._agreeing[key]
+
+    def _agree(self, context: Context, n_rows: int) -> bool:
+        codes = torch.zeros(n_rows, context.route.span.width, dtype=torch.uint8, device=self._device)
+        rows = torch.zeros(n_rows, dtype=torch.int64, device=self._device)
+        n_values = 0
+        for seed in range(_PROBED_BATCHES if n_rows > 1 else 0):
+            answers = self.executor.alternate(codes, context.drawn(seed), rows)
+            if not all(torch.equal(answer, answers[0]) for answer in answers[1:]):
+                return False
+            n_values += answers[0].numel()
+            if n_values >= _PROBED_VALUES:
+                break
+        return True
+
+    def rows_that_agree(self, n_rows: int) -> int:
+        """Give the most rows per batch that were answered alike so far."""
+        return max((rows for (_, most), rows in self._agreeing.items() if most == n_rows), default=n_rows)
