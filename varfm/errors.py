@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+_LONGEST = 1400
+_HEAD, _TAIL = 900, 400
+
 
 class VarfmError(Exception):
     """Say what is wrong with which value, where, what was expected and what to do.
@@ -11,6 +14,11 @@ class VarfmError(Exception):
     """
 
     exit_status = 70
+
+    def __str__(self) -> str:
+        """Give the message; of a very long one, which quotes a damaged input, the beginning and the end."""
+        text = super().__str__()
+        return text if len(text) <= _LONGEST else f"{text[:_HEAD]} ... {text[-_TAIL:]}"
 
 
 class OptionError(VarfmError):

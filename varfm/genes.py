@@ -266,12 +266,8 @@ def _bed_sites(path: str | Path, lines: Iterable[bytes], choice: _Choice) -> Ite
 
 
 def _expecto_sites(path: str | Path, lines: Iterable[bytes], choice: _Choice) -> Iterator[_Tss]:
-    rows = csv.DictReader(line.decode("utf-8", "replace") for line in lines)
-    missing = [column for column in _EXPECTO_COLUMNS if column not in (rows.fieldnames or ())]
-    if missing:
-        raise InputError(f"{path} lacks the columns {', '.join(missing)} of ExPecto's geneanno.csv. Download it again.")
-    for number, row in enumerate(rows, 2):
-        tss, strand = row["CAGE_representative_TSS"] or "", row["strand"]
+    for number, row in enumerate(_expecto_rows(path, lines), 2):
+        tss, strand = row["CAGE_representative_TSS"], row["strand"]
         if not tss.isdecimal() or int(tss) < 1 or strand not in ("+", "-"):
             raise InputError(
                 f"{path}, line {number:,}: CAGE_representative_TSS {tss!r} on strand {strand!r} is no start site. "
@@ -281,6 +277,20 @@ def _expecto_sites(path: str | Path, lines: Iterable[bytes], choice: _Choice) ->
             gene_id = without_version(row["id"])
             # 1-based: the authors' own BED of the same sites has it as the end of a span of one base.
             yield _Tss(row["seqnames"], int(tss) - 1, int(tss), strand, row["symbol"] or gene_id, gene_id, number)
+
+
+def _expecto_rows(path: str | Path, lines: Iterable[bytes]) -> Iterator[dict[str, str]]:
+    """Give the rows of ExPecto's table; a field that is not there is empty."""
+    rows = csv.DictReader((line.decode("utf-8", "replace") for line in lines), restval="")
+    try:
+        missing = [column for column in _EXPECTO_COLUMNS if column not in (rows.fieldnames or ())]
+        if missing:
+            raise InputError(
+                f"{path} lacks the columns {', '.join(missing)} of ExPecto's geneanno.csv. Download it again."
+            )
+        yield from rows
+    except csv.Error as error:
+        raise InputError(f"{path}, line {rows.line_num:,}: no row of a CSV ({error}). Download it again.") from error
 
 
 def _placed(

@@ -181,6 +181,7 @@ class SubstitutionReader:
     def __init__(self, place: Place) -> None:
         self.name = str(place)
         self.header = parse_header(self.name, _HEADER)
+        self.tail = b""
         self._place = place
         self._own = place.variant if place.is_substitution else None
         self._n_given = 0

@@ -130,6 +130,7 @@ def write_scores(session: Session, options: OutputOptions, advance: Advance, pic
         for part in (*tables, *drawn):
             part.seal()
         if vcf:
+            vcf.write_tail(session.reader.tail)
             vcf.seal(session.n_records)
         record = None
         if manifest:

@@ -310,6 +310,7 @@ def _put_together(session: Session, run: _Run, journal: Journal, summary: Summar
         if vcf:
             for piece in journal.pieces(len(tables)):
                 vcf.write(piece)
+            vcf.write_tail(session.reader.tail)
             vcf.seal(summary.n_records)
         manifest = open_manifest(options, stack, run.staging)
         halved = {name: sum(chunk.halved[name] for chunk in journal.chunks) for name in halvings(session)}

@@ -93,6 +93,10 @@ class RecordSource(Protocol):
     def fraction(self) -> float | None:
         """Share of the records that were given so far; None where it is not known."""
 
+    @property
+    def tail(self) -> bytes:
+        """Blank lines after the last record; known once all blocks were given."""
+
     def blocks(self, n_records: int = BLOCK_RECORDS) -> Iterator[Block]:
         """Give the records, about `n_records` at a time; can be called once."""
 

@@ -13,6 +13,8 @@ from conftest import PlainUser, Varfm, message_of
 from pysam import bcftools
 from vcf_bytes import COLUMNS, END, GOOD, HEAD, bgzf, bgzf_block, info_values, record, vcf, without_annotation
 
+from varfm.session import BLOCK_RECORDS
+
 STARTS = [["0"], ["1"], ["9"]]
 
 
@@ -84,6 +86,40 @@ def test_header_without_fileformat_is_accepted(varfm: Varfm) -> None:
 
 def test_last_record_without_line_end_stays_without_it(varfm: Varfm) -> None:
     assert not varfm.annotated(GOOD.rstrip(b"\n")).endswith(b"\n")
+
+
+@pytest.mark.parametrize("blank", [b"\n", b"\r\n", b"\n" * 3, b"\n\r\n", b"\n\r"])
+@pytest.mark.parametrize("rows", [GOOD, HEAD], ids=["records", "header only"])
+def test_blank_lines_at_the_end_are_kept(varfm: Varfm, rows: bytes, blank: bytes) -> None:
+    assert varfm.annotated(rows + blank).endswith(blank)
+    for suffix in ("vcf", "vcf.gz", "bcf", "tsv"):
+        declared = (rows + blank).replace(b"DP=3", b".")
+        result = varfm.score(varfm.file("in.vcf", declared), "-o", varfm.out / f"o.{suffix}")
+        assert result.status == 0, result.err
+    with pysam.VariantFile(str(varfm.out / "o.bcf")) as file:
+        assert len(list(file)) == rows.count(b"\nchr1")
+
+
+def test_blank_lines_at_the_end_of_a_full_block_are_kept(varfm: Varfm) -> None:
+    rows = vcf(*[record(1, "A", "C")] * BLOCK_RECORDS)
+    assert varfm.annotated(rows + b"\n\n").endswith(b"\n\n")
+    message = varfm.refused(3, varfm.file("in.vcf", rows + b"\n\n" + record(1, "A", "C")))
+    assert f"line {BLOCK_RECORDS + 4:,}: a blank line among the records" in message
+
+
+@pytest.mark.parametrize("name", ["in.vcf", "in.vcf.gz"])
+def test_blank_lines_at_the_end_survive_shards_and_resume(varfm: Varfm, name: str) -> None:
+    rows = vcf(*[record(n, "ACGT"[(n - 1) % 4], "N") for n in range(1, 200)]) + b"\n\n"
+    path = varfm.file(name, bgzf(rows) if name.endswith("gz") else rows)
+    whole, resumed, merged = (varfm.out / f"{name}.vcf" for name in ("whole", "resumed", "merged"))
+    shards = [varfm.out / f"s{number}.vcf" for number in (1, 2, 3)]
+    assert varfm.score(path, "-o", whole).status == 0
+    assert varfm.score(path, "-o", resumed, "--resume").status == 0
+    for number, shard in enumerate(shards, 1):
+        assert varfm.score(path, "-o", shard, "--shard", f"{number}/3").status == 0
+    assert varfm.run("merge", *shards, "-o", merged).status == 0
+    assert without_annotation(whole.read_bytes()) == rows
+    assert whole.read_bytes() == resumed.read_bytes() == merged.read_bytes()
 
 
 def test_crlf_is_kept_and_scores_alike(varfm: Varfm) -> None:

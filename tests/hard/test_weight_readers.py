@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import Varfm
+from mutation import mutated
 from vcf_bytes import GOOD
 from writers import Function, Module, sequential, write_tf_bundle, write_torch7, write_xgboost_linear
 
@@ -59,28 +60,6 @@ WRITERS: dict[str, Callable[[Path], None]] = {
     "model.safetensors.index.json": _shards,
 }
 ALL = pytest.mark.parametrize("name", WRITERS)
-EDGES = (b"\xff" * 8, bytes(8), b"\xff" * 7 + b"\x7f", bytes(7) + b"\x80", b"\xff" * 4, bytes(4), b"\xff\xff\xff\x7f")
-
-
-def mutated(content: bytes, draw: random.Random) -> bytes:
-    """Flip a bit, set bytes, cut, take out, put in, or write the largest and smallest of integers."""
-    changed, place = bytearray(content), draw.randrange(len(content))
-    kind = draw.randrange(6)
-    if kind == 0:
-        changed[place] ^= 1 << draw.randrange(8)
-    elif kind == 1:
-        for _ in range(draw.randrange(1, 9)):
-            changed[draw.randrange(len(content))] = draw.randrange(256)
-    elif kind == 2:
-        del changed[place:]
-    elif kind == 3:
-        del changed[place : place + draw.randrange(1, 20)]
-    elif kind == 4:
-        changed[place:place] = draw.randbytes(draw.randrange(1, 20))
-    else:
-        edge = draw.choice(EDGES)
-        changed[place : place + len(edge)] = edge
-    return bytes(changed)
 
 
 def outcome(path: Path) -> str:

@@ -48,7 +48,7 @@ def without_annotation(annotated: bytes) -> bytes:
     for line in annotated.splitlines(keepends=True):
         if line.startswith((b"##varfm_", b"##INFO=<ID=VARFM_")):
             continue
-        if not line.startswith(b"#"):
+        if not line.startswith(b"#") and line.strip():
             fields = line.split(b"\t")
             end = fields[7][len(fields[7].rstrip(b"\r\n")) :]
             entries = fields[7].rstrip(b"\r\n").split(b";")

@@ -11,6 +11,8 @@ from varfm.errors import DiskError, InputError
 from varfm.io.htslib import quiet_htslib
 from varfm.io.streams import open_stream
 
+_NEAR = 64
+
 
 def count_records(path: str, shown: str) -> int:
     """Read a VCF or BCF back, all its checksums included, and count its records.
@@ -30,18 +32,19 @@ def count_records(path: str, shown: str) -> int:
 
 
 class RecordCount:
-    """Counts the records of a VCF whose text comes piece by piece."""
+    """Counts the records of a VCF whose text comes piece by piece; blank lines at the end are none."""
 
     def __init__(self) -> None:
         self._n_lines = 0
         self._n_header = 0
         self._in_header = True
-        self._last = b"\n"
+        self._end = b"\n"  # the line ends that the text ends with, all of them
 
     @property
     def n_records(self) -> int:
         """Records so far; a last one without line end counts."""
-        return self._n_lines + (self._last != b"\n") - self._n_header
+        n_ends = self._end.count(b"\n")
+        return self._n_lines + (not n_ends) - max(0, n_ends - 1) - self._n_header
 
     def add(self, data: bytes) -> None:
         """Count further bytes."""
@@ -49,9 +52,18 @@ class RecordCount:
             return
         self._n_lines += data.count(b"\n")
         if self._in_header:
-            self._n_header += (self._last == b"\n" and data.startswith(b"#")) + data.count(b"\n#")
+            self._n_header += (self._end[-1:] == b"\n" and data.startswith(b"#")) + data.count(b"\n#")
             self._in_header = self._n_lines <= self._n_header
-        self._last = data[-1:]
+        end = _line_ends(data)
+        self._end = self._end + end if len(end) == len(data) else end
+
+
+def _line_ends(data: bytes) -> bytes:
+    """Give the line ends that a text ends with, from the last one of a line that is not blank on."""
+    near = data[-_NEAR:]
+    if kept := len(near.rstrip(b"\r\n")):
+        return near[kept:]
+    return data[len(data.rstrip(b"\r\n")) :]
 
 
 def _count_text(chunks: Iterable[bytes]) -> int:

@@ -79,6 +79,19 @@ def _full_blocks(data: bytes, ends: NDArray[np.int64], n_lines: int) -> Iterator
         start, first = end, last + 1
 
 
+def blank_end(data: bytes, starts: NDArray[np.int64]) -> tuple[int, bytes]:
+    """Give the number of lines before the blank lines at the end of some lines, and these blank lines.
+
+    Args:
+        data: Whole lines; the last one may lack its LF.
+        starts: (n + 1,) where each begins, the end last.
+    """
+    if not data.endswith((b"\n\n", b"\n\r\n", b"\n\r")) and data not in (b"\n", b"\r\n", b"\r"):
+        return len(starts) - 1, b""
+    n_lines = int(np.searchsorted(starts, len(data.rstrip(b"\r\n"))))
+    return n_lines, data[starts[n_lines] :]
+
+
 def block_of(
     name: str, header: VcfHeader, data: bytes, starts: NDArray[np.int64], first_line: int, first_record: int
 ) -> Block:

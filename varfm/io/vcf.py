@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from types import TracebackType
+
+import numpy as np
+from numpy.typing import NDArray
 
 from varfm.errors import InputError
 from varfm.io.block import Block
@@ -20,7 +23,7 @@ from varfm.io.header import (
     without_varfm,
 )
 from varfm.io.recheck import count_bcf
-from varfm.io.scan import MAX_LINE_BYTES, block_of, cut_lines
+from varfm.io.scan import MAX_LINE_BYTES, blank_end, block_of, cut_lines
 from varfm.io.streams import open_stream
 
 __all__ = ["Block", "VcfHeader", "VcfReader", "with_lines", "without_varfm"]
@@ -33,6 +36,7 @@ class VcfReader:
         name: As errors call the file; `<stdin>` for `-`.
         header: What stands before the records.
         is_bcf: True if the input is BCF; lines are then those that `bcftools view` would print.
+        tail: Blank lines after the last record; known once all blocks were given.
     """
 
     def __init__(self, source: str, shard: Shard | None = None) -> None:
@@ -45,6 +49,7 @@ class VcfReader:
         Raises:
             InputError: If the file cannot be read, is no VCF, or its header is malformed.
         """
+        self.tail = b""
         self._source = source
         self._shard = shard
         self._share = 0.0
@@ -97,7 +102,7 @@ class VcfReader:
             name, first_line = f"{self.name}, shard {self._shard}", 1
         n_given = self._n_skipped
         text = lines_between(self.text(), n_given) if n_given else self.text()
-        for data, starts in cut_lines(name, text, n_records, first_line + n_given):
+        for data, starts in self._without_tail(cut_lines(name, text, n_records, first_line + n_given)):
             yield block_of(name, self.header, data, starts, first_line + n_given, n_given)
             n_given += len(starts) - 1
 
@@ -144,6 +149,19 @@ class VcfReader:
 
     def _note(self, share: float) -> None:
         self._share = share
+
+    def _without_tail(
+        self, pieces: Iterable[tuple[bytes, NDArray[np.int64]]]
+    ) -> Iterator[tuple[bytes, NDArray[np.int64]]]:
+        """Keep blank lines at the end of a piece back: they are a fault only if something follows."""
+        for data, starts in pieces:
+            if self.tail:
+                before = np.flatnonzero(np.frombuffer(self.tail, np.uint8) == ord("\n")) + 1
+                starts = np.concatenate([[0], before, starts[1:] + len(self.tail)])
+                data = self.tail + data
+            n_lines, self.tail = blank_end(data, starts)
+            if n_lines:
+                yield data[: starts[n_lines]], starts[: n_lines + 1]
 
     def _text(self) -> Iterator[bytes]:
         if self.is_bcf:

@@ -107,6 +107,15 @@ class VcfWriter:
         with disk_errors(self._shown):
             self._sink.write(data)
 
+    def write_tail(self, tail: bytes) -> None:
+        """Add the blank lines that end the input; BCF has no place for them.
+
+        Raises:
+            DiskError: If the disk is full or fails.
+        """
+        if tail and not self._shown.endswith(".bcf"):
+            self.write(tail)
+
     def seal(self, n_records: int) -> None:
         """Complete the output but for its name: flush, read it back and count, index.
 

@@ -118,7 +118,7 @@ class CaduceusConfig:
         found = cls(
             n_vocabulary=n_vocabulary,
             width=width,
-            n_layers=keys.number("n_layer"),
+            n_layers=keys.layers("n_layer"),
             n_inner=width * inside.number("expand", 2),
             n_states=inside.number("d_state", 16),
             rank=-(-width // 16) if is_automatic else inside.number("dt_rank"),

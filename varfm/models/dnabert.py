@@ -111,7 +111,7 @@ class DnabertConfig:
         found = cls(
             k=_k_of(keys.number("vocab_size"), path),
             width=keys.number("hidden_size", 768),
-            n_layers=keys.number("num_hidden_layers", 12),
+            n_layers=keys.layers("num_hidden_layers", 12),
             n_heads=keys.number("num_attention_heads", 12),
             n_inner=keys.number("intermediate_size", 3_072),
             max_tokens=keys.number("max_position_embeddings", 512),

@@ -146,7 +146,7 @@ def _sizes(settings: Settings) -> dict[str, Any]:
     return {
         "n_vocabulary": settings.number("vocab_size"),
         "width": settings.number("hidden_size", 768),
-        "n_layers": settings.number("num_hidden_layers", 12),
+        "n_layers": settings.layers("num_hidden_layers", 12),
         "n_heads": settings.number("num_attention_heads", 12),
         "n_inner": settings.number("intermediate_size", 3072),
         "n_types": settings.number("type_vocab_size", 2),

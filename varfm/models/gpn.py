@@ -133,7 +133,7 @@ def _legacy(keys: Settings) -> dict[str, Any]:
         "width": keys.number("hidden_size", 512),
         "n_inner": keys.number("hidden_size", 512),
         "kernels": (keys.number("kernel_size", 9),) * 2,
-        "dilations": _dilations(keys, keys.number("n_layers", 25), maximum=32, cycle=6),
+        "dilations": _dilations(keys, keys.layers("n_layers", 25), maximum=32, cycle=6),
     }
 
 
@@ -150,7 +150,7 @@ def _newer(keys: Settings) -> dict[str, Any]:
         "width": width,
         "n_inner": n_dense if encoder == "convnet" else width // 2 if is_slim else width,
         "kernels": (keys.number("first_kernel_size", 9), keys.number("rest_kernel_size", 5)),
-        "dilations": _dilations(keys, keys.number("num_hidden_layers", 25), maximum=9999, cycle=8),
+        "dilations": _dilations(keys, keys.layers("num_hidden_layers", 25), maximum=9999, cycle=8),
         "depthwise": keys.flag("depthwise", False),
         "bias": keys.flag("bias", False),
         "learned_embedding": keys.word("embedding") == "embedding",

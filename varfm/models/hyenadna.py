@@ -110,11 +110,11 @@ class HyenaDnaConfig:
             max_tokens=keys.number("max_seq_len"),
             n_vocabulary=-(-keys.number("vocab_size", 12) // multiple) * multiple,
             width=width,
-            n_layers=keys.number("n_layer"),
+            n_layers=keys.layers("n_layer"),
             n_inner=keys.number("d_inner", 4 * width),
             n_positions=keys.number("emb_dim", 5),
             filter_width=keys.number("filter_order", 64),
-            n_filter_layers=keys.number("num_inner_mlps", 2),
+            n_filter_layers=keys.layers("num_inner_mlps", 2),
         )
         keys.check_all_read()
         return found

@@ -17,6 +17,7 @@ from torch import nn
 from varfm.converted import converted_config
 from varfm.errors import ModelError
 from varfm.models import ModelOptions
+from varfm.models.settings import MAX_LAYERS
 from varfm.protocols import Origin
 from varfm.readers import Tensors, read_tensors
 from varfm.readers.safetensors import read_metadata, recognises
@@ -27,6 +28,8 @@ Config = TypeVar("Config")
 _OF_THE_HUB = {"model_type", "architectures", "transformers_version"}
 _MAX_SIZE = 10_000_000
 """No network is larger in any way; what is far beyond it, PyTorch cannot even count."""
+_LAYERS = frozenset({"n_layers", "n_filter_layers"})
+_MAX_CONFIG_BYTES = 10_000_000
 
 State = dict[str, NDArray[np.generic]]
 """Values by parameter name."""
@@ -96,8 +99,8 @@ def sizes(published: Config, weights: LocalWeights, options: ModelOptions) -> Co
         return published
     path = path or weights.path
     try:
-        found = json.loads(path.read_text("utf-8") if text is None else text)
-    except (OSError, ValueError) as error:
+        found = json.loads(_read(path) if text is None else text)
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{path}: cannot be read as JSON ({error}). Give the sizes of the network.") from error
     known = {field.name: getattr(published, field.name) for field in fields(published)}  # type: ignore[arg-type]
     if path == weights.config and isinstance(found, dict) and _OF_THE_HUB & found.keys():
@@ -107,15 +110,21 @@ def sizes(published: Config, weights: LocalWeights, options: ModelOptions) -> Co
         raise ModelError(f"{path}: expected a JSON object with any of {', '.join(known)}; found {wrong}.")
     given = {key: tuple(value) if isinstance(value, list) else value for key, value in found.items()}
     for key, value in given.items():
-        if not _is_like(value, known[key]):
+        most = MAX_LAYERS if key in _LAYERS else _MAX_SIZE
+        if not _is_like(value, known[key], most):
             raise ModelError(f"{path}: {key} is {json.dumps(found[key])}, expected something like {known[key]!r}.")
     return type(published)(**(known | given))
 
 
-def _is_like(value: object, example: object) -> bool:
+def _read(path: Path) -> bytes:
+    with open(path, "rb") as file:
+        return file.read(_MAX_CONFIG_BYTES)
+
+
+def _is_like(value: object, example: object, most: int) -> bool:
     if isinstance(example, tuple):
-        return isinstance(value, tuple) and bool(value) and all(_is_like(item, example[0]) for item in value)
-    return type(value) is type(example) and (not isinstance(value, int) or 0 <= value <= _MAX_SIZE)
+        return isinstance(value, tuple) and bool(value) and all(_is_like(item, example[0], most) for item in value)
+    return type(value) is type(example) and (not isinstance(value, int) or 0 <= value <= most)
 
 
 def described(config: object) -> dict[str, Any]:

@@ -136,7 +136,7 @@ class NucleotideTransformerConfig:
         found = cls(
             n_vocabulary=keys.number("vocab_size"),
             width=keys.number("hidden_size", 768),
-            n_layers=keys.number("num_hidden_layers", 12),
+            n_layers=keys.layers("num_hidden_layers", 12),
             n_heads=keys.number("num_attention_heads", 12),
             n_inner=keys.number("intermediate_size", 3_072),
             n_positions=keys.number("max_position_embeddings", 1_026),

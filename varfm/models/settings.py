@@ -8,6 +8,8 @@ from pathlib import Path
 from varfm.errors import ModelError
 
 _MAX_SIZE = 10_000_000
+MAX_LAYERS = 1000
+"""No published network has so many; a hostile file must not keep varfm busy laying them out."""
 
 
 class Settings:
@@ -26,16 +28,24 @@ class Settings:
         self._model = model
         self._left = set(mapping) - set(ignored)
 
-    def number(self, key: str, default: int | None = None) -> int:
-        """Give a whole number from 1 on.
+    def number(self, key: str, default: int | None = None, most: int = _MAX_SIZE) -> int:
+        """Give a whole number from 1 to `most`.
 
         Raises:
             ModelError: If it is none, or if it is not there and has no default.
         """
         value = self._taken(key, default)
-        if type(value) is not int or not 1 <= value <= _MAX_SIZE:
-            raise ModelError(f"{self._path}: {key} is {value!r}, expected a whole number from 1 to {_MAX_SIZE:,}.")
+        if type(value) is not int or not 1 <= value <= most:
+            raise ModelError(f"{self._path}: {key} is {value!r}, expected a whole number from 1 to {most:,}.")
         return value
+
+    def layers(self, key: str, default: int | None = None) -> int:
+        """Give a number of layers.
+
+        Raises:
+            ModelError: As `number`, and for more than any network has.
+        """
+        return self.number(key, default, MAX_LAYERS)
 
     def flag(self, key: str, default: bool) -> bool:
         """Give a truth value.
