@@ -129,10 +129,6 @@ def test_info_prints_quantiles_in_order_where_they_were_measured(
     assert "quantiles\t5% -0.25, 50% 0, 99% 1.5 (n = 3, toy set)" in call("info", "xpresso-mouse")[0].splitlines()
 
 
-def test_control_characters_never_reach_the_terminal() -> None:
-    assert commands._plain("a\tb\x1b[31m\nc") == "a\\tb\\x1b[31m\\nc"
-
-
 @pytest.mark.parametrize("command", ["info", "path", "download", "verify"])
 def test_unknown_model_is_a_model_error(command: str) -> None:
     with pytest.raises(ModelError, match="There is no model 'nope'"):

@@ -222,6 +222,9 @@ class Stdout:
     def __init__(self, buffer: io.RawIOBase | io.BytesIO) -> None:
         self.buffer = buffer
 
+    def isatty(self) -> bool:
+        return False
+
 
 def test_stdout_gets_text(monkeypatch: pytest.MonkeyPatch) -> None:
     out = io.BytesIO()

@@ -137,7 +137,8 @@ def halvings(session: Session) -> dict[str, int]:
 
 def _selection(session: Session) -> dict[str, str]:
     options = session.options
-    taken = {"shard": str(options.shard or ""), "overwrite": "yes" if options.overwrite else ""}
+    taken = {"shard": str(options.shard or "")}
+    taken |= {name: "yes" for name in ("overwrite", "escape_formulas") if getattr(options, name)}
     if options.regions:
         taken["regions"] = "of a file" if Path(options.regions).is_file() else options.regions
     return {name: value for name, value in taken.items() if value}

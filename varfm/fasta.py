@@ -9,9 +9,9 @@ import os
 import shutil
 import tempfile
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import pysam
 from pysam.utils import SamtoolsError
@@ -25,6 +25,7 @@ _log = logging.getLogger(__name__)
 
 # More bytes than this between two records are no header line: the index is another file's.
 _MAX_GAP = 1 << 20
+_MAX_LINE = 1 << 30  # longer than any chromosome
 _HEAD_BYTES = 1 << 16
 _GRAPHIC = bytes(range(33, 127))  # what htslib counts as bases
 
@@ -275,16 +276,22 @@ def _run_faidx(path: Path, made: Sequence[Path]) -> None:
 def _explain(path: Path) -> str | None:
     """Find the line that makes a FASTA unfit for an index; None if there is none. Slow: reads the file line by line."""
     if not _is_bgzf(path):
-        with path.open("rb") as lines:
-            return _first_fault(lines)
+        with path.open("rb") as file:
+            return _first_fault(_bounded_lines(file))
     try:
         with gzip.open(path) as unpacked:  # all of it first: damaged data look like ragged lines
             while unpacked.read(1 << 20):
                 pass
     except (OSError, EOFError, zlib.error):
         return "its compressed data are damaged"
-    with gzip.open(path) as lines:
-        return _first_fault(lines)
+    with gzip.open(path) as unpacked:
+        return _first_fault(_bounded_lines(unpacked))
+
+
+def _bounded_lines(file: IO[bytes] | gzip.GzipFile) -> Iterator[bytes]:
+    """Give the lines; a file without line ends comes in pieces, for it may be a bomb."""
+    while line := file.readline(_MAX_LINE):
+        yield line
 
 
 def _first_fault(lines: Iterable[bytes]) -> str | None:

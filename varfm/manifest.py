@@ -92,7 +92,7 @@ class Manifest:
         command: The command line as typed, one item per argument.
         options: The resolved options of the run that decide scores.
         selection: What of the input was taken, where it was not all of it as it stood: `shard`, `regions`,
-            `overwrite`.
+            `overwrite`, `escape_formulas`.
         plan: The numeric plan, JSON values only.
         started: UTC, ISO 8601; so is `ended`.
         threads: CPU threads.

@@ -14,6 +14,7 @@ from varfm import __version__
 from varfm.account import Summary, complete, describe_run, halvings, run_options, summarise
 from varfm.errors import OptionError
 from varfm.io.atomic import AtomicFile, disk_errors
+from varfm.io.formulas import without_formulas
 from varfm.io.header import with_lines, without_varfm
 from varfm.io.info import header_lines, info_texts
 from varfm.io.table import SUFFIXES as TABLE_SUFFIXES
@@ -121,7 +122,7 @@ def write_scores(session: Session, options: OutputOptions, advance: Advance, pic
             if vcf:
                 vcf.write(annotated(session, item))
             for table, scored in zip(tables, item.scored, strict=False):
-                table.write(item.block, item.alleles, scored)
+                table.write(rows_of(session, item), item.alleles, scored)
             if picture:
                 picture.write(item.block, item.alleles, item.scored[0])
             advance(len(item.alleles), session.reader.fraction)
@@ -283,6 +284,11 @@ def open_manifest(options: OutputOptions, stack: ExitStack, staging: Staging = l
 def annotated(session: Session, item: ScoredBlock) -> bytes:
     """Give the records of a block with their scores."""
     return item.block.splice(info_texts(item.alleles, list(zip(session.models, item.scored, strict=True))))
+
+
+def rows_of(session: Session, item: ScoredBlock) -> Block:
+    """Give the records of a block as tables show them."""
+    return without_formulas(item.block) if session.options.escape_formulas else item.block
 
 
 def describe_outputs(

@@ -41,6 +41,7 @@ from varfm.output import (
     open_vcf,
     output_paths,
     publish,
+    rows_of,
 )
 from varfm.session import ScoredBlock, Session, SessionOptions, is_readable_again
 from varfm.variants import Status
@@ -239,9 +240,8 @@ class _Draft:
         models = self._session.models
         for number, pieces in enumerate(self._pieces):
             if number < len(models) and self._run.manifest.outputs[number].role == "table":
-                packed = pack_rows(
-                    self._run.paths[number], models[number], item.block, item.alleles, item.scored[number]
-                )
+                rows = rows_of(self._session, item)
+                packed = pack_rows(self._run.paths[number], models[number], rows, item.alleles, item.scored[number])
             else:
                 packed = annotated(self._session, item)
             pieces.append(packed)

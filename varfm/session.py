@@ -55,6 +55,7 @@ class SessionOptions:
         models: Catalogue names, in the order of the output.
         regions: As typed under `--regions`; None: every record.
         max_ref_mismatch: Percent of mismatching REF alleles at which the run stops before it starts.
+        escape_formulas: Put an apostrophe before text of tables that a spreadsheet would run.
         batch_size: Rows per forward pass; None: each model's own.
         threads: CPU threads; 0: all.
         shard: Score only the records of this part of the file.
@@ -71,6 +72,7 @@ class SessionOptions:
     stop_on_ref_mismatch: bool = False
     max_ref_mismatch: float = 10.0
     overwrite: bool = False
+    escape_formulas: bool = False
     device: str = "auto"
     batch_size: int | None = None
     threads: int = 0

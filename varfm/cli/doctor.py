@@ -6,6 +6,8 @@ import sys
 
 import rich_click as click
 
+from varfm.errors import printable
+
 DEVICE_OR_CACHE_MISSING = 5
 
 
@@ -27,6 +29,6 @@ def doctor() -> int:
     all_ok = True
     for key, value, ok in findings():
         all_ok &= ok
-        mark = "" if ok else "PROBLEM: "
+        mark, value = "" if ok else "PROBLEM: ", printable(value)
         click.echo(f"{key:<{width}}{mark}{value}" if width else f"{key}\t{mark}{value}")
     return 0 if all_ok else DEVICE_OR_CACHE_MISSING

@@ -104,6 +104,7 @@ def run(args: list[str] | None = None) -> int:
     except Exit as error:
         return error.exit_code
     except click.ClickException as error:
+        error.__dict__["message"] = _safe(error.message)  # final for others; it may quote a file's name
         error.show()
         return error.exit_code
     except VarfmError as error:
@@ -149,9 +150,12 @@ def _log_to_stderr() -> None:
 
 
 def _say(message: str) -> None:
+    click.echo(f"varfm: {_safe(message)}", err=True)
+
+
+def _safe(message: str) -> str:
     # A message may quote the input: no escape sequence of a VCF may reach the terminal.
-    safe = "\n".join(map(printable, message.split("\n")))
-    click.echo(f"varfm: {safe}", err=True)
+    return "\n".join(map(printable, message.split("\n")))
 
 
 def _fail(message: str, status: int) -> int:
@@ -180,7 +184,7 @@ def _trace() -> None:
     if os.environ.get("VARFM_DEBUG") == "1":
         import traceback
 
-        traceback.print_exc()
+        click.echo(_safe(traceback.format_exc()), err=True)
 
 
 def _silence_stdout() -> None:

@@ -15,7 +15,7 @@ from click.shell_completion import CompletionItem
 
 from varfm import weights
 from varfm.download import RemoteFile
-from varfm.errors import ModelError, OptionError
+from varfm.errors import ModelError, OptionError, printable
 from varfm.https import Progress, Transport
 from varfm.models import catalog, describe
 from varfm.protocols import Column
@@ -119,11 +119,7 @@ def info(name: str) -> None:
     lines = [*_facts(checkpoint), *_file_facts(checkpoint), *_score_facts(checkpoint)]
     width = max(len(key) for key, _ in lines) if sys.stdout.isatty() else 0
     for key, value in lines:
-        click.echo(f"{key:<{width}}  {_plain(value)}" if width else f"{key.strip()}\t{_plain(value)}")
-
-
-def _plain(text: str) -> str:
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+        click.echo(f"{key:<{width}}  {printable(value)}" if width else f"{key.strip()}\t{printable(value)}")
 
 
 def _facts(checkpoint: Checkpoint) -> Iterator[tuple[str, str]]:
@@ -263,7 +259,7 @@ def _download_tables(checkpoint: Checkpoint, offline: bool) -> None:
 
 
 def _tell(line: str) -> None:
-    click.echo(_plain(line), err=True)
+    click.echo(printable(line), err=True)
 
 
 def _known_digest(checkpoint: Checkpoint) -> str:
@@ -354,7 +350,7 @@ def verify(names: tuple[str, ...]) -> None:
     bad: list[str] = []
     for checkpoint in chosen:
         for status in weights.verify(checkpoint):
-            click.echo(f"{checkpoint.name}\t{_plain(str(status.path))}\t{status.state}\t{status.sha256 or '.'}")
+            click.echo(f"{checkpoint.name}\t{printable(str(status.path))}\t{status.state}\t{status.sha256 or '.'}")
             if status.state in ("wrong", "missing") and checkpoint.name not in bad:
                 bad.append(checkpoint.name)
     if bad:
@@ -372,4 +368,5 @@ def path(name: str) -> None:
     Example:
       varfm models path mini
     """
-    click.echo(os.fsencode(weights.path(catalog.get(name))))
+    found = weights.path(catalog.get(name))
+    click.echo(printable(str(found)) if sys.stdout.isatty() else os.fsencode(found))

@@ -249,6 +249,12 @@ def option(panel: str, *names: str, **settings: Any) -> Callable[[Command], Comm
 )
 @option(
     "Output",
+    "--escape-formulas",
+    is_flag=True,
+    help="In tables, put ' before text that begins with = + - or @, so that no spreadsheet runs it; numbers stay.",
+)
+@option(
+    "Output",
     "--manifest",
     metavar="FILE",
     help="Write the run's manifest to FILE. Default: OUTPUT.varfm.json; none for stdout.",
@@ -377,6 +383,7 @@ def session_options(chosen: dict[str, Any]) -> SessionOptions:
         stop_on_ref_mismatch=chosen["on_ref_mismatch"] == "error",
         max_ref_mismatch=chosen["max_ref_mismatch"],
         overwrite=chosen["overwrite"],
+        escape_formulas=chosen["escape_formulas"],
         device=chosen["device"],
         batch_size=chosen["batch_size"],
         threads=chosen["threads"],

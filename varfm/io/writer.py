@@ -16,6 +16,7 @@ from varfm.errors import DiskError, OptionError
 from varfm.io.atomic import AtomicFile, disk_errors
 from varfm.io.deflate import BgzfWriter
 from varfm.io.recheck import RecordCount, count_records, make_index
+from varfm.io.terminal import TerminalFile
 
 __all__ = ["AtomicFile", "BgzfWriter", "PlainSink", "VcfWriter", "disk_errors"]
 
@@ -175,21 +176,21 @@ class VcfWriter:
             )
 
 
-def open_stdout() -> BinaryIO:
-    """Give stdout for bytes.
+def open_stdout() -> BinaryIO | TerminalFile:
+    """Give stdout for bytes; a terminal shows them escaped.
 
     Raises:
         DiskError: If it is closed.
     """
     if sys.stdout is None:
         raise DiskError("stdout is closed. Open it, or name a file with --output.")
-    return sys.stdout.buffer
+    return TerminalFile(sys.stdout.buffer) if sys.stdout.isatty() else sys.stdout.buffer
 
 
 class PlainSink:
     """Text as it comes."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO | TerminalFile) -> None:
         self._file = file
 
     def write(self, data: bytes) -> None:
