@@ -290,7 +290,9 @@ def _expecto_rows(path: str | Path, lines: Iterable[bytes]) -> Iterator[dict[str
             )
         yield from rows
     except csv.Error as error:
-        raise InputError(f"{path}, line {rows.line_num:,}: no row of a CSV ({error}). Download it again.") from error
+        raise InputError(
+            f"{path}, line {rows.line_num + 1:,}: no row of a CSV ({error}). Download it again."
+        ) from error
 
 
 def _placed(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
 from pathlib import Path
@@ -45,7 +46,7 @@ def bgzf(data: bytes, size: int = 50) -> bytes:
 def without_annotation(annotated: bytes) -> bytes:
     """Take varfm's header lines and INFO entries out again, by nothing but splitting at tabs and semicolons."""
     lines = []
-    for line in annotated.splitlines(keepends=True):
+    for line in re.split(rb"(?<=\n)", annotated):  # a CR inside a line ends none
         if line.startswith((b"##varfm_", b"##INFO=<ID=VARFM_")):
             continue
         if not line.startswith(b"#") and line.strip():

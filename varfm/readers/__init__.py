@@ -37,9 +37,9 @@ def read_tensors(path: Path) -> Tensors:
 
 
 def _read_file(path: Path) -> Tensors:
-    if path.exists() and not path.is_file():
-        raise ModelError(f"{path}: not a file but a device or a pipe. Give a weight file.")
     try:
+        if path.exists() and not path.is_file():
+            raise ModelError(f"{path}: not a file but a device or a pipe. Give a weight file.")
         with open(path, "rb") as file:
             head = file.read(_HEAD_BYTES)
             file.seek(-min(_TAIL_BYTES, len(head)), os.SEEK_END)
