@@ -10,7 +10,8 @@ from fuzz_targets import TARGETS, Finding, Target, genes_of
 from fuzzing import damaged, fuzz
 
 from varfm.checkpoints import LocalWeights
-from varfm.errors import InputError, ModelError, VarfmError
+from varfm.cli import config
+from varfm.errors import InputError, ModelError, OptionError, VarfmError
 from varfm.models import ModelOptions, catalog, dnagpt
 from varfm.models.loading import sizes
 from varfm.models.settings import MAX_LAYERS, Settings
@@ -96,6 +97,13 @@ def test_shard_whose_name_no_disk_can_hold_is_refused(tmp_path: Path) -> None:
     index.write_text('{"weight_map": {"a": "%s.safetensors"}}' % ("a" * 5000))
     with pytest.raises(ModelError, match=r"cannot be read \(File name too long\)"):
         read_tensors(index)
+
+
+def test_deeply_nested_settings_are_a_usage_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "config.toml").write_text("[score]\nx = " + "[" * 5000)
+    monkeypatch.setenv("VARFM_CONFIG", str(tmp_path / "config.toml"))
+    with pytest.raises(OptionError, match="the settings are not TOML: maximum recursion depth"):
+        config.default_map()
 
 
 def test_message_that_quotes_a_long_input_keeps_its_beginning_and_its_end(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def default_map() -> Settings:
         if not os.environ.get("VARFM_CONFIG") and _is_absent(path):
             return {}
         raise OptionError(f"{path}: the settings cannot be read: {error.strerror or error}. {_MEND}") from None
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise OptionError(f"{path}: the settings are not TOML: {error}. {_MEND}") from None
     settings: Settings = {}
     for command, table in content.items():
