@@ -1,11 +1,12 @@
 """Run `varfm ism` with `mini` on held-out CTCF peaks, and compare the strongest positions with a CTCF matrix.
 
-    python training/ism_peaks.py --data DATA
+    python training/ism_peaks.py --data DATA [--peaks N]
 
-DATA holds `ctcf_100bp.fa.gz` and `pu1_100bp.fa.gz`. Peaks: the first 100 on chr8 and chr9, in file order, each a contig
-of 100 bases, so windows are padded with N where they leave it. Strongest: the five positions with the largest mean
-score of the three substitutions, up or down, which is the height of a letter in the picture; and, for comparison, those
-with the most negative score. Inside: in the span of the best match of the matrix on either strand, in the whole peak.
+DATA holds `ctcf_100bp.fa.gz` and `pu1_100bp.fa.gz`. Peaks: the first 100 (or N) on chr8 and chr9, in file order, each
+a contig of 100 bases, so windows are padded with N where they leave it. Strongest: the five positions with the largest
+mean score of the three substitutions, up or down, which is the height of a letter in the picture; and, for comparison,
+those with the most negative score. Inside: in the span of the best match of the matrix on either strand, in the whole
+peak.
 """
 
 from __future__ import annotations
@@ -90,8 +91,11 @@ def main() -> None:
     """Read the options, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with the peaks")
-    figures = measure(parser.parse_args().data)
-    print(f"{sum(figures.status.values()):,} substitutions of {N_PEAKS} held-out CTCF peaks: {dict(figures.status)}")
+    parser.add_argument("--peaks", type=int, default=N_PEAKS, help="how many of the peaks; default: 100")
+    options = parser.parse_args()
+    figures = measure(options.data, options.peaks)
+    n_substitutions = sum(figures.status.values())
+    print(f"{n_substitutions:,} substitutions of {options.peaks} held-out CTCF peaks: {dict(figures.status)}")
     print(f"how many of the {N_STRONGEST} strongest positions lie inside the best match of {MATRIX.stem}, in peaks:")
     for rule, counter in figures.inside.items():
         counts = [counter[n] for n in range(N_STRONGEST, -1, -1)]
