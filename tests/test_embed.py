@@ -134,7 +134,7 @@ def test_row_groups_do_not_depend_on_blocks(given: list[str], tmp_path: Path, mo
     monkeypatch.setattr(embeddings, "_GROUP_VALUES", 1)
     records = [("c", 100 + n, BASES[99 + n], other(BASES[99 + n])) for n in range(300)]
     Path(given[0]).write_text(vcf_text(records))
-    options = ["--strands", "forward"]
+    options = ["--strands", "forward", "--window", "24"]
     for name, more in (("a", []), ("b", ["--batch-size", "1"])):
         out = tmp_path / f"{name}.parquet"
         assert varfm(["embed", *given, *language(HYENA), *options, *more, "-o", str(out)]) == 0

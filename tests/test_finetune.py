@@ -159,8 +159,8 @@ def test_equal_seeds_give_equal_adapters(few: Path, tmp_path: Path) -> None:
 
 def test_real_labels_are_predicted_in_their_own_unit(planted: Path, tmp_path: Path) -> None:
     shutil.copytree(planted / "gpn", tmp_path / "gpn")
-    shutil.copy(planted / "planted.fa", tmp_path)
-    table = pd.read_csv(planted / "table.tsv", sep="\t")
+    benchmark().planted_motif(tmp_path, 144)
+    table = pd.read_csv(tmp_path / "table.tsv", sep="\t")
     draw = np.random.default_rng(3)
     table["label"] = 1000 + 50 * table["ref"].isin(["G", "C"]) + draw.normal(0, 5, len(table))
     table.to_csv(tmp_path / "table.tsv", sep="\t", index=False)
@@ -337,7 +337,7 @@ def test_example_of_the_help_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     shutil.copytree(Path(__file__).parents[1] / "example_data", tmp_path / "example_data")
     monkeypatch.chdir(tmp_path)
     name = "hyenadna-tiny-1k-seqlen"
-    for variable, value in (("WEIGHTS", small_folder(name)), ("WINDOW", 48), ("THREADS", 1), ("EPOCHS", 1)):
+    for variable, value in (("WEIGHTS", small_folder(name)), ("WINDOW", 24), ("THREADS", 1), ("EPOCHS", 1)):
         monkeypatch.setenv(f"VARFM_{variable}", str(value))
     assert varfm(words[1].split()) == 0
     assert {path.name for path in Path("adapter").iterdir()} == FILES

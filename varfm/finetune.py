@@ -132,9 +132,12 @@ def finetune(options: FinetuneOptions, advance: Advance) -> Report:
     split_rows(labels, np.ones(len(labels.values), np.bool_), options.held_out, options.validation, 0)
     started = time.monotonic()
     with _opened(labels, options) as session:
-        examples = _read(session, len(labels.values))
+        # Reading everything once as it is takes about as long as an epoch.
+        n_epochs = options.schedule.epochs
+        examples = _read(session, len(labels.values), _share_of(advance, 0, 1 / (1 + n_epochs)))
         split = split_rows(labels, examples.usable, options.held_out, options.validation, seed=options.schedule.seed)
-        fit, metrics, config = _fitted(session, examples, labels, split, options.schedule, advance)
+        learning = _share_of(advance, 1 / (1 + n_epochs), 1)
+        fit, metrics, config = _fitted(session, examples, labels, split, options.schedule, learning)
         report = Report(
             model=session.models[0].name,
             labels="binary" if labels.is_binary else "real",
@@ -164,7 +167,12 @@ def _opened(labels: Labels, options: FinetuneOptions) -> Iterator[Session]:
             raise type(error)(str(error).replace(str(vcf), labels.name)) from error
 
 
-def _read(session: Session, n_rows: int) -> _Examples:
+def _share_of(advance: Advance, start: float, end: float) -> Advance:
+    """Tell of one part of the work as a share of all of it."""
+    return lambda n_alleles, share: advance(n_alleles, start + (end - start) * (share or 0))
+
+
+def _read(session: Session, n_rows: int, advance: Advance) -> _Examples:
     """Embed both alleles of every row with the model as it is."""
     scorer = session.models[0].scorer
     width = scorer.n_values // 2
@@ -178,6 +186,7 @@ def _read(session: Session, n_rows: int) -> _Examples:
             ref, alt = np.split(numbers, 2)
             found.features[rows[allele]] = np.concatenate([ref, alt - ref])
             found.sites[rows[allele]] = Site(*item.alleles.aligned(allele))
+        advance(len(item.alleles), found.status.total() / n_rows)
     if found.status.total() != n_rows:
         raise VarfmError("internal error: a row of the table was lost. Please report this.")
     return found

@@ -36,8 +36,8 @@ def _shared() -> Iterable[click.Parameter]:
     "--held-out",
     metavar="CONTIGS",
     help=(
-        "Contigs, separated by commas, that nothing is learned from: at the end it is said how well their labels are "
-        "predicted. Default: none."
+        "Contigs, separated by commas and named as in TABLE, that nothing is learned from: at the end it is said how "
+        "well their labels are predicted. Default: none."
     ),
 )
 @option(

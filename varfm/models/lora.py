@@ -184,7 +184,7 @@ def _adapter(folder: Path, config: Mapping[str, Any], sha256: str, tensors: Tens
     if not isinstance(targets, str):
         if not isinstance(targets, list) or not all(isinstance(name, str) for name in targets):
             raise ModelError(f"{path}: target_modules is not a pattern or a list of names. {_AGAIN}")
-        targets = tuple(targets)
+        targets = tuple(sorted(targets))  # written from a set, in any order
     return Adapter(
         folder=folder,
         base=str(config.get("base_model_name_or_path") or ""),
