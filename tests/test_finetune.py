@@ -18,6 +18,7 @@ import pandas as pd
 import pytest
 import torch
 from small_languages import SMALL, small_folder
+from toys import SHARED, needs_shared
 
 from varfm.cli.finetune import finetune as command
 from varfm.cli.main import run as varfm
@@ -219,6 +220,22 @@ def test_a_folder_is_replaced_with_force_only_and_only_if_it_is_an_adapters(
     assert varfm([*words[:-2], str(tmp_path / "adapter" / "adapter_config.json")]) == 2
 
 
+def test_memory_that_runs_out_in_training_has_its_status(
+    few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    forward = LanguageNetwork.forward
+
+    def greedy(self: LanguageNetwork, batch: torch.Tensor) -> torch.Tensor:
+        if torch.is_grad_enabled():
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(self, batch)
+
+    monkeypatch.setattr(LanguageNetwork, "forward", greedy)
+    assert varfm([*training(few), "-o", str(tmp_path / "adapter")]) == 5
+    assert "Use a smaller --batch-size" in capsys.readouterr().err.replace("\n", " ")
+    assert not list(tmp_path.iterdir())
+
+
 def test_without_the_extra_it_says_how_to_get_it(
     few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -341,3 +358,20 @@ def test_example_of_the_help_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         monkeypatch.setenv(f"VARFM_{variable}", str(value))
     assert varfm(words[1].split()) == 0
     assert {path.name for path in Path("adapter").iterdir()} == FILES
+
+
+@pytest.mark.slow
+@needs_shared
+def test_on_measured_effects_it_says_what_it_reaches_on_elements_held_out(tmp_path: Path) -> None:
+    made = benchmark()
+    fasta = made.satmut(tmp_path, SHARED, 25)
+    made.small_gpn(tmp_path / "gpn")
+    words = ["finetune", str(tmp_path / "table.tsv"), "-f", str(fasta), "-m", GPN, "--weights", str(tmp_path / "gpn")]
+    words += ["--held-out", ",".join(made.SATMUT_HELD_OUT), "--validation", ",".join(made.SATMUT_VALIDATION)]
+    words += ["--window", "64", "--epochs", "2", "--threads", "1", "--max-ref-mismatch", "0"]
+    assert varfm([*words, "-o", str(tmp_path / "adapter"), "--quiet"]) == 0
+    found = report(tmp_path / "adapter")
+    assert found["alleles"]["held_out"] > 250 and found["status"].keys() <= {"N_HEAVY"}
+    for kinds in found["metrics"].values():
+        for values in kinds.values():
+            assert all(value is not None and -1 < value < 1 for value in values.values())

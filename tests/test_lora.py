@@ -7,6 +7,7 @@ import hashlib
 import json
 import pickle
 import shutil
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -303,7 +304,11 @@ def test_tensors_that_fit_nothing_are_refused_by_name(folder: Path, old: str, ne
         with_adapter("dnabert-3", folder)
 
 
-def test_header_and_manifest_name_the_adapter(folder: Path, tmp_path: Path) -> None:
+def test_header_and_manifest_name_the_adapter_which_needs_no_peft(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for package in ("peft", "transformers"):
+        monkeypatch.setitem(sys.modules, package, None)
     fasta = write_fasta(tmp_path, {"c": "GATTACAGGTACC" * 20})
     (tmp_path / "in.vcf").write_text(vcf_text([("c", 131, "G", "T")]))
     out = tmp_path / "out.vcf"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,9 +19,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from varfm.errors import MissingExtra
+from varfm.errors import DeviceError, MissingExtra
 from varfm.models.language import LanguageNetwork
 from varfm.protocols import Row
+from varfm.runner import OUT_OF_MEMORY
 from varfm.scorers.embedding import Head
 
 _STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
@@ -274,7 +276,20 @@ class Fit:
             validation: Likewise.
             targets: (n,) of all examples.
             advance: Told after each step how many alleles it read, and the share of the schedule that is done.
+
+        Raises:
+            DeviceError: If memory runs out.
         """
+        with _memory_errors(self._device):
+            self._run(training, validation, targets, advance)
+
+    def _run(
+        self,
+        training: NDArray[np.int64],
+        validation: NDArray[np.int64],
+        targets: NDArray[np.float64],
+        advance: Callable[[int, float | None], None],
+    ) -> None:
         optimizer = torch.optim.AdamW(self._learned, self.schedule.learning_rate, weight_decay=_DECAY)
         wanted = torch.from_numpy(targets).float().to(self._device)
         n_all = self.schedule.epochs * (len(training) + len(validation))
@@ -354,3 +369,15 @@ class Fit:
             for number, answer in zip(numbers, answers.unbind(0), strict=True):
                 found[number] = answer
         return torch.stack(found)
+
+
+@contextmanager
+def _memory_errors(device: torch.device) -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:  # torch's own error for it is one, too
+        if not isinstance(error, torch.OutOfMemoryError) and not any(text in str(error) for text in OUT_OF_MEMORY):
+            raise
+        raise DeviceError(
+            f"memory ran out on {device} while training. Use a smaller --batch-size or --window, or another --device."
+        ) from error

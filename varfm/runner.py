@@ -18,7 +18,9 @@ from varfm.protocols import Asked, Change, Model, Network, Row, n_bytes
 
 logger = logging.getLogger(__name__)
 
-_OUT_OF_MEMORY = ("can't allocate memory", "MPS backend out of memory")
+OUT_OF_MEMORY = ("can't allocate memory", "MPS backend out of memory")
+"""What torch says where it has no error of its own for it."""
+
 _PROBED_VALUES = 1024  # answers compared before the first record: with fewer, sums in another order may agree by chance
 _PROBED_BATCHES = 4
 _KEPT_BYTES = 128 * 2**20  # rows and outputs kept for sites that come later
@@ -193,7 +195,7 @@ class Runner:
                 self._halve(error)
 
     def _halve(self, error: RuntimeError) -> None:
-        if not isinstance(error, torch.OutOfMemoryError) and not any(text in str(error) for text in _OUT_OF_MEMORY):
+        if not isinstance(error, torch.OutOfMemoryError) and not any(text in str(error) for text in OUT_OF_MEMORY):
             raise error
         if self.batch_rows == 1 and (self.changed_rows == 1 or not self.is_incremental):
             raise DeviceError(

@@ -82,6 +82,7 @@ def load(name: str, options: ModelOptions | None = None) -> Model:
     """
     from varfm import weights
     from varfm.models import catalog
+    from varfm.scorers.embedding import EmbeddingScorer
 
     options = options or ModelOptions()
     checkpoint = catalog.get(name)
@@ -99,6 +100,8 @@ def load(name: str, options: ModelOptions | None = None) -> Model:
         require_published=options.require_published,
     )
     model: Model = module.build(checkpoint, local, options)
+    if options.embeddings and not isinstance(model.scorer, EmbeddingScorer):
+        raise OptionError(f"{checkpoint.name} has no hidden states that varfm gives as embeddings.")
     return model
 
 
