@@ -116,6 +116,7 @@ def _run(arguments: list[str], marks: Path) -> NoReturn:
 
     Session.__iter__, Journal.append = counted, noted  # type: ignore[method-assign]
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs ignore
     try:
         main_of_varfm(arguments)
     except SystemExit as end:
@@ -230,7 +231,8 @@ def _stop(bench: Bench, options: argparse.Namespace) -> bool:
         for _ in range(count):
             while not _trial(bench, number, draw, found):
                 pass
-        print(f"{signal.Signals(number).name}: {count} trials done", flush=True)
+            print(f"{signal.Signals(number).name}: {found.n_equal} of {found.n_trials} equal", end="\r", flush=True)
+        print(f"after {signal.Signals(number).name}: {found.n_equal} of {found.n_trials} equal", flush=True)
     print(
         f"{found.n_equal} of {found.n_trials} outputs equal, with their index and table, and nothing left beside them"
     )
