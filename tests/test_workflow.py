@@ -90,40 +90,23 @@ def assert_as_of_one_run(folder: Path) -> None:
     assert {tuple(line[:4]) for line in lines[1:]} == {("ntng1", "mini", "80", "65")}
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Run the parent workflow once and give its folder."""
-    folder = tmp_path_factory.mktemp("workflow")
-    config = json.loads(example(folder, options="--offline").read_text())
-    (folder / "config.json").write_text(json.dumps({"scores": config}))
-    (folder / "Snakefile").write_text(PARENT)
-    done = snakemake(folder, "--configfile", "config.json")
+def test_pieces_are_joined_to_what_one_run_writes_and_do_not_stay(tmp_path: Path) -> None:
+    config = json.loads(example(tmp_path, options="--offline").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({"scores": config}))
+    (tmp_path / "Snakefile").write_text(PARENT)
+    done = snakemake(tmp_path, "--configfile", "config.json")
     assert done.returncode == 0, done.stdout
-    return folder
-
-
-def test_pieces_are_joined_to_what_one_run_writes(finished: Path) -> None:
-    assert_as_of_one_run(finished)
-
-
-def test_pieces_do_not_stay(finished: Path) -> None:
-    names = {path.relative_to(finished / "results").as_posix() for path in (finished / "results").rglob("*")}
-    assert {name for name in names if not name.startswith("logs")} == {
-        "ntng1.vcf.gz", "ntng1.vcf.gz.tbi", "ntng1.vcf.gz.varfm.json", "skipped.html", "skipped.tsv",
-        "weights", "weights/mini",
+    assert_as_of_one_run(tmp_path)
+    results = tmp_path / "results"
+    names = {path.relative_to(results).as_posix() for path in results.rglob("*") if path.is_file()}
+    assert names == {
+        "ntng1.vcf.gz", "ntng1.vcf.gz.tbi", "ntng1.vcf.gz.varfm.json", "skipped.html", "skipped.tsv", "weights/mini",
+        "logs/weights/mini.log", "logs/merge/ntng1.log", "logs/skipped.log",
+        *(f"logs/score/ntng1/{shard}.log" for shard in (1, 2, 3)),
     }  # fmt: skip
-
-
-def test_logs_hold_what_varfm_said(finished: Path) -> None:
-    logs = finished / "results" / "logs"
-    assert "3 shards: 73 records, 80 alleles." in (logs / "merge" / "ntng1.log").read_text()
-    assert [len(list((logs / "score" / "ntng1").glob("*.log")))] == [3]
-
-
-def test_page_shows_the_skipped_alleles(finished: Path) -> None:
-    page = (finished / "results" / "skipped.html").read_text()
-    assert '<td class="n">80</td><td class="n">65</td><td class="n">15</td>' in page
-    assert "2 BREAKEND" in page
+    assert "3 shards: 73 records, 80 alleles." in (results / "logs" / "merge" / "ntng1.log").read_text()
+    page = (results / "skipped.html").read_text()
+    assert '<td class="n">80</td><td class="n">65</td><td class="n">15</td>' in page and "2 BREAKEND" in page
 
 
 @pytest.mark.slow
@@ -158,6 +141,14 @@ def test_snakemake_finds_nothing_to_say_against_the_workflow(tmp_path: Path) -> 
     config = example(tmp_path, container="docker://varfm")
     done = snakemake(tmp_path, "--snakefile", str(WORKFLOW / "Snakefile"), "--configfile", str(config), "--lint")
     assert (done.returncode, "in a good condition" in done.stdout) == (0, True), done.stdout
+
+
+@pytest.mark.slow
+def test_threads_of_a_piece_do_not_depend_on_the_machine(tmp_path: Path) -> None:
+    config = example(tmp_path, threads=4)
+    words = ["--snakefile", str(WORKFLOW / "Snakefile"), "--configfile", str(config), "--dry-run", "--printshellcmds"]
+    done = snakemake(tmp_path, *words)
+    assert (done.returncode, done.stdout.count(" --threads 4 ")) == (0, 3), done.stdout
 
 
 @pytest.mark.slow

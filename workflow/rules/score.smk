@@ -38,11 +38,13 @@ rule score:
         models=[f"-m {model}" for model in config["models"]],
         genes=lambda wildcards, input: f"--genes {input.genes:q}" if input.genes else "",
         n_shards=N_SHARDS,
+        # Not Snakemake's own number, which it lowers to the cores that it has: merge refuses pieces of unequal numbers.
+        n_threads=config["threads"],
         device=DEVICE,
         options=config["options"],
     shell:
         "varfm score {input.vcf:q} -f {input.fasta:q} {params.genes} {params.models} {params.options}"
-        " --shard {wildcards.shard}/{params.n_shards} --device {params.device} --threads {threads}"
+        " --shard {wildcards.shard}/{params.n_shards} --device {params.device} --threads {params.n_threads}"
         # A lost job goes on where it was; after a change of the configuration it begins afresh.
         " --resume --force"
         " -o {output.scores:q} > {log:q} 2>&1"
