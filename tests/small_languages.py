@@ -89,6 +89,18 @@ SMALL = {
         96,
         {"tokenizer.json": json.dumps(with_long_runs())},
     ),
+    "gena-lm-bigbird-base-t2t": Small(
+        {
+            "model_type": "big_bird", "hidden_act": "gelu_new", "layer_norm_eps": 1e-12, "pad_token_id": 3,
+            "position_embedding_type": "absolute", "type_vocab_size": 2, "attention_type": "block_sparse",
+            # Attention is full up to 72 tokens: a window of 96 bases has some more or some less.
+            "block_size": 8, "num_random_blocks": 2, "rescale_embeddings": False, "use_bias": True, "vocab_size": 20,
+            "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 40,
+            "max_position_embeddings": 128,
+        },
+        96,
+        {"tokenizer.json": json.dumps(toy())},
+    ),
     "hyenadna-tiny-1k-seqlen": Small(
         {
             "model_type": "hyenadna", "d_model": 16, "n_layer": 2, "d_inner": 32, "max_seq_len": 130, "vocab_size": 12,
@@ -96,8 +108,8 @@ SMALL = {
         },
         96,
     ),
-    "caduceus-ph_seqlen-131k_d_model-256_n_layer-16": Small(CADUCEUS | {"rcps": False}, 96),
-    "caduceus-ps_seqlen-131k_d_model-256_n_layer-16": Small(CADUCEUS | {"rcps": True}, 96),
+    "caduceus-ph_seqlen-131k_d_model-256_n_layer-16": Small(CADUCEUS | {"rcps": False}, 64),
+    "caduceus-ps_seqlen-131k_d_model-256_n_layer-16": Small(CADUCEUS | {"rcps": True}, 64),
 }  # fmt: skip
 
 

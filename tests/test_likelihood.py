@@ -262,6 +262,95 @@ def test_embeddings_are_averaged_near_the_allele_and_compared() -> None:
     assert 0 < found["COSINE"] < 0.1
 
 
+def test_a_blank_is_filled_in_from_the_left_of_each_strand() -> None:
+    scorer, network = LikelihoodScorer(50, 25, "masked", infills="both"), bases()
+    variant = Variant("c", 26, GENOME[26:29], "CCC")
+    alt = next(h for h in scorer.haplotypes(Site(variant, variant)) if h.reading == "filled" and h.variant)
+    hidden = []
+    for row in network.rows(sequence_of(alt), alt):
+        ids, positions, _ = unpack(torch.tensor([list(row)], dtype=torch.uint8))
+        hidden.append((positions.tolist()[0], (ids[0] == MASK).nonzero().flatten().tolist()))
+    assert hidden == [([25], [25, 26, 27]), ([26], [26, 27]), ([27], [27])]
+    found = scored(scorer, network, variant)
+    # Every base is read after its left neighbour, own or not; where all are hidden at once, only the first one is.
+    forward = repeats(GENOME[25] + "CCC") - repeats(GENOME[25:29])
+    reverse = repeats("CCC" + GENOME[29]) - repeats(GENOME[26:30])
+    assert (forward, reverse) == (1, 2)
+    assert found["INFILL_FORWARD"] == pytest.approx(forward * math.log(2))
+    assert found["INFILL_REVERSE"] == pytest.approx(reverse * math.log(2))
+    assert found["INFILL"] == pytest.approx(1.5 * math.log(2))
+    assert found["LLR"] == pytest.approx(0.5 * math.log(2))
+    assert math.isnan(found["INFILL_INDEL"])
+
+
+def test_a_blank_of_one_base_asks_for_the_rows_of_the_masked_score() -> None:
+    scorer, network = LikelihoodScorer(50, 25, "masked", infills="both"), bases()
+    variant = Variant("c", 27, GENOME[27], "T")
+    rows = [row for h in scorer.haplotypes(Site(variant, variant)) for row in network.rows(sequence_of(h), h)]
+    assert (len(rows), len(set(rows))) == (6, 2)
+    found = scored(scorer, network, variant)
+    assert [found[f"INFILL{end}"] for end in ("", "_FORWARD", "_REVERSE")] == [
+        found[name] for name in ("LLR", "FORWARD", "REVERSE")
+    ]
+
+
+def test_an_indel_is_filled_in_over_the_bases_that_its_other_score_reads() -> None:
+    scorer, network = LikelihoodScorer(50, 20, "masked", infills="both"), bases()
+    variant = Variant("c", 27, "", "GG")
+    alt = next(h for h in scorer.haplotypes(Site(variant, variant)) if h.reading == "filled" and h.variant)
+    rows = network.rows(sequence_of(alt), alt)
+    n_hidden = [
+        int((unpack(torch.tensor([list(row)], dtype=torch.uint8))[0] == MASK).sum()) for row in (rows[0], rows[-1])
+    ]
+    assert (len(rows), n_hidden) == (34, [34, 1])
+    found = scored(scorer, network, variant)
+    # The left neighbour is there in either order.
+    assert found["INFILL_INDEL"] == pytest.approx(found["LLR_INDEL"])
+    assert math.isnan(found["INFILL"])
+
+
+def test_only_tokens_that_differ_are_filled_in_where_tokens_have_many_lengths() -> None:
+    scorer = LikelihoodScorer(20, 10, "tokens", strands="forward", infills="forward")
+    network = LanguageNetwork(LeftNeighbour(9), Pairs(), 20)
+    genome = "C" * 25 + "CAA" + "C" * 25
+    variant = Variant("c", 27, "A", "T")  # C A A -> C AT
+    filled = [h for h in scorer.haplotypes(Site(variant, variant)) if h.reading == "filled tokens"]
+    assert [len(network.rows(sequence_of(h, genome), h)) for h in filled] == [2, 1]
+    found = scored(scorer, network, variant, genome)
+    # The second A stands right of the first, which is uncovered by then, as it is when they are hidden one by one.
+    assert found["INFILL"] == pytest.approx(math.log(1 / 10) - math.log(1 / 10) - math.log(2 / 10))
+    assert math.isnan(found["INFILL_REVERSE"])
+
+
+def test_overlapping_tokens_are_filled_in_by_the_chain_rule() -> None:
+    class Triplets(Bases):
+        n_vocabulary = 125 + 1
+        mask_id = 125
+
+        def encode(self, sequence: bytes) -> Tokens:
+            """Cut into all triplets."""
+            codes = np.frombuffer(sequence, np.uint8).astype(np.int32)
+            ids = codes[:-2] * 25 + codes[1:-1] * 5 + codes[2:]
+            places = np.arange(len(ids), dtype=np.int32)
+            return Tokens(ids, places, places + 3)
+
+    class Overlapping(LeftNeighbour):
+        def logits(self, hidden: Tensor) -> Tensor:
+            """Likely are the triplets that agree with the one on the left, if it is not hidden."""
+            left, number = hidden[..., 1:].long(), torch.arange(self.n_ids)
+            agrees = (number // 5 == left % 25) & (number < 125) & (left < 125)
+            return agrees.float() * 40
+
+    network = LanguageNetwork(Overlapping(126), Triplets(), 50, block=3)
+    scorer = LikelihoodScorer(50, 25, "masked", strands="forward", infills="forward")
+    found = scored(scorer, network, Variant("c", 27, GENOME[27], "T"))
+    # Once a triplet with the base stands, the other two have five choices each, as for the reference: nothing is left
+    # of the difference, where hidden tokens all had the same chance.
+    assert found["INFILL"] == pytest.approx(0, abs=1e-9)
+    rows = [h for h in scorer.haplotypes(Site(*[Variant("c", 27, GENOME[27], "T")] * 2)) if h.reading == "filled"]
+    assert len(network.rows(sequence_of(rows[0]), rows[0])) == 3
+
+
 def test_a_model_of_fixed_frames_takes_no_indels() -> None:
     scorer = LikelihoodScorer(50, 25, "masked", takes_indels=False)
     assert scorer.supports == {VariantKind.SNV, VariantKind.MNV}

@@ -84,6 +84,18 @@ def test_distances_are_computed_where_they_are_asked_for(folder: Path) -> None:
             gpn(folder, scores=(name,))
 
 
+def test_blanks_are_filled_in_where_that_is_asked_for(folder: Path) -> None:
+    model = gpn(folder, scores=("infill",), window=64)
+    fields = [field.key for field in model.scorer.fields]
+    assert fields == ["LLR", "LLR_INDEL", "INFILL", "INFILL_INDEL"]
+    mnv = ("c", 301, BASES[300:303], "".join("ACGT"["ACGT".index(base) - 1] for base in BASES[300:303]))
+    found = dict(zip(names(model), one(run_toy(model, BASES, [mnv])).scores, strict=True))
+    assert found["INFILL"] == (found["INFILL_FORWARD"] + found["INFILL_REVERSE"]) / 2
+    assert found["INFILL"] != pytest.approx(found["LLR"], abs=1e-3)
+    assert "filled in one by one" in describe("gpn-brassicales")[names(model).index("INFILL")].formula
+    assert not [column for column in describe("dnagpt-0.1b-h") if "INFILL" in column.name]
+
+
 def test_header_and_words_say_how_it_scores(folder: Path) -> None:
     assert dict(gpn(folder).origin.options) | {"scores": ""} == {
         "window": "512", "index": "256", "method": "masked", "strands": "both", "scores": "",

@@ -118,7 +118,9 @@ def describe(name: str) -> tuple[Column, ...]:
     if checkpoint.likelihood:
         from varfm.scorers.likelihood import scorer_of
 
-        return scorer_of(checkpoint.likelihood, checkpoint.window, checkpoint.index, embeds=True).columns
+        return scorer_of(
+            checkpoint.likelihood, checkpoint.window, checkpoint.index, embeds=True, infills="both"
+        ).columns
     if name in MEASURES:
         return tuple(Column(m.name, m.description, m.unit, m.formula, m.signed) for m in MEASURES[name])
     return COLUMNS[name]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ from varfm.checkpoints import Checkpoint, LocalWeights
 from varfm.encoding.chunks import Chunks
 from varfm.errors import ModelError
 from varfm.models import ModelOptions
+from varfm.models.beginnings import continued
 from varfm.models.bert_layers import row_by_row
 from varfm.models.loading import State, loaded, sizes
 from varfm.models.zero_shot import OPTIONS as _OPTIONS
@@ -65,6 +66,13 @@ class DnaGptConfig:
         Chunks(self.k, self.shortest)
 
 
+class _Read(NamedTuple):
+    """What later tokens read of earlier ones, in one block: (n, n_heads, n_tokens, head width) each."""
+
+    keys: Tensor
+    values: Tensor
+
+
 class _Attention(nn.Module):
     """Attention of each token to itself and those before it."""
 
@@ -74,12 +82,18 @@ class _Attention(nn.Module):
         self.c_attn = nn.Linear(config.width, 3 * config.width, bias=False)
         self.c_proj = nn.Linear(config.width, config.width, bias=False)
 
-    def forward(self, values: Tensor) -> Tensor:
-        """(n, n_tokens, width) -> the same."""
+    def forward(self, values: Tensor, before: _Read | None) -> tuple[Tensor, _Read]:
+        """(n, n_tokens, width) -> the same, and what tokens after these are to read."""
         by_head = self.c_attn(values).unflatten(2, (3, self.n_heads, -1))
         queries, keys, read = by_head.permute(2, 0, 3, 1, 4)  # (n, n_heads, n_tokens, head width) each
-        found = functional.scaled_dot_product_attention(queries, keys, read, is_causal=True)
-        return self.c_proj(found.transpose(1, 2).flatten(2))
+        if before is None:
+            found = functional.scaled_dot_product_attention(queries, keys, read, is_causal=True)
+        else:
+            keys, read = torch.cat([before.keys, keys], 2), torch.cat([before.values, read], 2)
+            n_tokens, n_read = queries.shape[2], keys.shape[2]
+            allowed = torch.ones(n_tokens, n_read, dtype=torch.bool, device=keys.device).tril(n_read - n_tokens)
+            found = functional.scaled_dot_product_attention(queries, keys, read, allowed)
+        return self.c_proj(found.transpose(1, 2).flatten(2)), _Read(keys, read)
 
 
 class _Dense(nn.Module):
@@ -104,9 +118,10 @@ class _Block(nn.Module):
         self.ln_1 = _norm(config)
         self.ln_2 = _norm(config)
 
-    def forward(self, values: Tensor) -> Tensor:
-        values = values + self.attn(self.ln_1(values))
-        return values + self.mlp(self.ln_2(values))
+    def forward(self, values: Tensor, before: _Read | None) -> tuple[Tensor, _Read]:
+        found, read = self.attn(self.ln_1(values), before)
+        values = values + found
+        return values + self.mlp(self.ln_2(values)), read
 
 
 def _norm(config: DnaGptConfig) -> nn.LayerNorm:
@@ -146,20 +161,38 @@ class DnaGpt(nn.Module):
         Raises:
             ModelError: If the sequence is longer than the network reads.
         """
+        self._check(ids)
+        return row_by_row(lambda row: self._run(row, 0, None)[0], ids)
+
+    def hidden_from(self, ids: Tensor, start: int) -> Tensor:
+        """(n, n_tokens) ids -> (n, n_tokens - start, width); on a CPU, beginnings that rows share are run once.
+
+        Raises:
+            ModelError: If the sequence is longer than the network reads.
+        """
+        if start == 0 or ids.device.type != "cpu":
+            return self.hidden(ids)[:, start:]
+        self._check(ids)
+        return continued(
+            ids, start, lambda row: self._run(row, 0, None)[1], lambda row, read: self._run(row, start, read)[0]
+        )
+
+    def _check(self, ids: Tensor) -> None:
         if ids.shape[1] > self.config.max_tokens:
             raise ModelError(f"{ids.shape[1]:,} tokens, but this DNAGPT reads {self.config.max_tokens:,} at most.")
-        return row_by_row(self._hidden, ids)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(..., width) -> (..., n_vocabulary)."""
         return row_by_row(self.mlm_head, hidden)
 
-    def _hidden(self, ids: Tensor) -> Tensor:
-        places = cast(nn.Embedding, self.transformer["wpe"]).weight[: ids.shape[1]]
-        values = self.transformer["wte"](ids) + places
-        for block in cast(nn.ModuleList, self.transformer["h"]):
-            values = block(values)
-        return self.transformer["ln_f"](values)
+    def _run(self, ids: Tensor, start: int, before: list[_Read] | None) -> tuple[Tensor, list[_Read]]:
+        """Run tokens from a place on -> (n, n_tokens, width), and what later ones read of them and those before."""
+        places = cast(nn.Embedding, self.transformer["wpe"]).weight[start : start + ids.shape[1]]
+        values, read = self.transformer["wte"](ids) + places, []
+        for number, block in enumerate(cast(nn.ModuleList, self.transformer["h"])):
+            values, own = block(values, None if before is None else before[number])
+            read.append(own)
+        return self.transformer["ln_f"](values), read
 
 
 _PUBLISHED = {

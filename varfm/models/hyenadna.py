@@ -13,7 +13,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self, cast
+from typing import NamedTuple, Self, cast
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ from varfm.checkpoints import Checkpoint, LocalWeights
 from varfm.encoding.characters import HYENADNA, Characters
 from varfm.errors import ModelError
 from varfm.models import ModelOptions
+from varfm.models.beginnings import continued
 from varfm.models.loading import State, loaded, refuse
 from varfm.models.settings import Settings
 from varfm.models.zero_shot import OPTIONS, Reading, language_model, published_sizes
@@ -169,6 +170,18 @@ class _Filter(nn.Module):
         return (self.implicit_filter(self.pos_emb.z[0, :n_tokens]) * (falling + _SHIFT)).T.contiguous()
 
 
+class _Begun(NamedTuple):
+    """What a mixer has read of earlier tokens, as later ones need it.
+
+    Attributes:
+        inner: (n, 3 * width, up to 2) of the last tokens, before the short filter.
+        rest: (n, width, n_later) of the long filter's output at later tokens: what earlier ones add there.
+    """
+
+    inner: Tensor
+    rest: Tensor
+
+
 class _Mixer(nn.Module):
     """Two gates and a long convolution between them."""
 
@@ -180,14 +193,29 @@ class _Mixer(nn.Module):
         self.filter_fn = _Filter(config)
         self.out_proj = nn.Linear(config.width, config.width)
 
-    def forward(self, values: Tensor, kernel: Tensor) -> Tensor:
-        """(n, n_tokens, width) and the filter's (width, n_tokens) -> (n, n_tokens, width)."""
-        n_tokens = values.shape[1]
+    def forward(self, values: Tensor, kernel: Tensor, begun: _Begun | None) -> tuple[Tensor, _Begun]:
+        """Mix tokens.
+
+        Args:
+            values: (n, n_tokens, width).
+            kernel: (width, n_tokens and later ones), the long filter.
+            begun: Of the tokens before these, if there are any; then there may be no later ones.
+
+        Returns:
+            (n, n_tokens, width), and what later tokens need.
+        """
+        n_tokens, n_before = values.shape[1], 0
         inner = self.in_proj(values).transpose(1, 2)
-        last, first, inner = self.short_filter(inner)[..., :n_tokens].chunk(3, 1)
-        inner = inner * first
-        inner = torch.addcmul(_convolved(inner, kernel), inner, self.filter_fn.bias[:, None])
-        return self.out_proj((inner * last).transpose(1, 2))
+        if begun is not None:
+            n_before = begun.inner.shape[2]
+            inner = torch.cat([begun.inner, inner], 2)
+        last, first, gated = self.short_filter(inner)[..., n_before : n_before + n_tokens].chunk(3, 1)
+        gated = gated * first
+        whole = _convolved(functional.pad(gated, (0, kernel.shape[1] - n_tokens)), kernel)
+        found = whole[..., :n_tokens] if begun is None else whole + begun.rest
+        found = torch.addcmul(found, gated, self.filter_fn.bias[:, None])
+        left = _Begun(inner[..., 1 - _SHORT :], whole[..., n_tokens:])
+        return self.out_proj((found * last).transpose(1, 2)), left
 
 
 class _Dense(nn.Module):
@@ -212,9 +240,10 @@ class _Block(nn.Module):
         self.mlp = _Dense(config)
         self.norm2 = nn.LayerNorm(config.width, _EPSILON)
 
-    def forward(self, values: Tensor, kernel: Tensor) -> Tensor:
-        values = values + self.mixer(self.norm1(values), kernel)
-        return values + self.mlp(self.norm2(values))
+    def forward(self, values: Tensor, kernel: Tensor, begun: _Begun | None) -> tuple[Tensor, _Begun]:
+        found, left = self.mixer(self.norm1(values), kernel, begun)
+        values = values + found
+        return values + self.mlp(self.norm2(values)), left
 
 
 class _Backbone(nn.Module):
@@ -227,17 +256,29 @@ class _Backbone(nn.Module):
         self.ln_f = nn.LayerNorm(config.width, _EPSILON)
 
     def forward(self, ids: Tensor) -> Tensor:
-        blocks = [cast(_Block, block) for block in self.layers]
-        # The same for all rows, and the larger part of the work for a short one.
-        kernels = [block.mixer.filter_fn(ids.shape[1]) for block in blocks]
+        kernels = self._kernels(ids.shape[1])
         rows = torch.split(ids, 1) if ids.device.type == "cpu" else (ids,)
-        return torch.cat([self._run(row, blocks, kernels) for row in rows])
+        return torch.cat([self._run(row, kernels, None)[0] for row in rows])
 
-    def _run(self, ids: Tensor, blocks: list[_Block], kernels: list[Tensor]) -> Tensor:
-        values = self.embeddings["word_embeddings"](ids)
-        for block, kernel in zip(blocks, kernels, strict=True):
-            values = block(values, kernel)
-        return self.ln_f(values)
+    def forward_from(self, ids: Tensor, start: int) -> Tensor:
+        """(n, n_tokens) ids -> (n, n_tokens - start, width), row by row."""
+        kernels = self._kernels(ids.shape[1])
+        n_later = ids.shape[1] - start
+        later = [kernel[:, :n_later].contiguous() for kernel in kernels]
+        return continued(
+            ids, start, lambda row: self._run(row, kernels, None)[1], lambda row, begun: self._run(row, later, begun)[0]
+        )
+
+    def _kernels(self, n_tokens: int) -> list[Tensor]:
+        """Give the filters of all blocks: the same for all rows, and the larger part of the work for a short one."""
+        return [cast(_Block, block).mixer.filter_fn(n_tokens) for block in self.layers]
+
+    def _run(self, ids: Tensor, kernels: list[Tensor], begun: list[_Begun] | None) -> tuple[Tensor, list[_Begun]]:
+        values, left = self.embeddings["word_embeddings"](ids), []
+        for number, (block, kernel) in enumerate(zip(self.layers, kernels, strict=True)):
+            values, own = block(values, kernel, None if begun is None else begun[number])
+            left.append(own)
+        return self.ln_f(values), left
 
 
 class HyenaDna(nn.Module):
@@ -262,9 +303,23 @@ class HyenaDna(nn.Module):
         Raises:
             ModelError: If the sequence is longer than the network reads.
         """
+        self._check(ids)
+        return self.hyena["backbone"](ids)
+
+    def hidden_from(self, ids: Tensor, start: int) -> Tensor:
+        """(n, n_tokens) ids -> (n, n_tokens - start, width); on a CPU, beginnings that rows share are run once.
+
+        Raises:
+            ModelError: If the sequence is longer than the network reads.
+        """
+        if start == 0 or ids.device.type != "cpu":
+            return self.hidden(ids)[:, start:]
+        self._check(ids)
+        return cast(_Backbone, self.hyena["backbone"]).forward_from(ids, start)
+
+    def _check(self, ids: Tensor) -> None:
         if ids.shape[1] > self.config.max_tokens:
             raise ModelError(f"{ids.shape[1]:,} tokens, but this HyenaDNA reads {self.config.max_tokens:,} at most.")
-        return self.hyena["backbone"](ids)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(..., width) -> (..., n_vocabulary)."""

@@ -34,6 +34,13 @@ class Language(Protocol):
         """(..., width) -> (..., n_vocabulary)."""
 
 
+class Causal(Language, Protocol):
+    """A network whose hidden states depend on the tokens up to theirs alone."""
+
+    def hidden_from(self, ids: Tensor, start: int) -> Tensor:
+        """(n, n_tokens) ids -> (n, n_tokens - start, width): those from a position on."""
+
+
 class LanguageNetwork(nn.Module):
     """Reads haplotypes with a language model, in the way that each haplotype names.
 
@@ -43,6 +50,10 @@ class LanguageNetwork(nn.Module):
         each: every base of the focus is hidden in turn. Answer: the summed log probability of the own bases.
         tokens: the tokens in which the own sequence differs from that with the partner allele are hidden in turn; N at
             the ends is cut off. Answer: their summed log probability.
+        filled: all tokens that touch the focus are hidden, then uncovered one after the other from the left. Answer:
+            the summed log probability of each own token given those uncovered before it: by the chain rule, that of all
+            of them together, also with blocks.
+        filled tokens: the same with the tokens in which the own sequence differs from that with the partner allele.
         causal: nothing is hidden. Answer: the summed log probability of all tokens from the focus on, each from those
             before it.
         embedding: nothing is hidden. Answer: the mean hidden state near the focus.
@@ -72,6 +83,8 @@ class LanguageNetwork(nn.Module):
             "masked": self._masked,
             "each": self._each,
             "tokens": self._differing,
+            "filled": self._filled,
+            "filled tokens": self._filled,
             "causal": self._causal,
             "embedding": self._embedding,
         }
@@ -88,7 +101,12 @@ class LanguageNetwork(nn.Module):
         """(n, n_bytes) packed rows of one kind -> (n, n_positions, n_vocabulary) logits, or (n, width) embeddings."""
         language = cast(Language, self.network)
         ids, positions, embeds = unpack(batch)
-        hidden = language.hidden(ids)
+        if embeds or not hasattr(language, "hidden_from"):
+            hidden = language.hidden(ids)
+        else:
+            # Rows of one kind are read to the end from one position on.
+            start = int(positions.min())
+            hidden, positions = cast(Causal, language).hidden_from(ids, start), positions - start
         read = hidden.gather(1, positions[:, :, None].expand(-1, -1, hidden.shape[-1]))
         return read.mean(1) if embeds else language.logits(read)
 
@@ -137,6 +155,10 @@ class LanguageNetwork(nn.Module):
             for position in self._positions(tokens, sequence, haplotype)
         ]
 
+    def _filled(self, tokens: Tokens, sequence: bytes, haplotype: Haplotype) -> list[Request]:
+        read = self._positions(tokens, sequence, haplotype)
+        return [Request(self._hide(tokens, np.array(read[n:])), [position]) for n, position in enumerate(read)]
+
     def _causal(self, tokens: Tokens, sequence: bytes, haplotype: Haplotype) -> list[Request]:
         first = self._first_causal(tokens, haplotype)
         return [Request(tokens.ids, range(first - 1, len(tokens.ids) - 1))]
@@ -162,6 +184,8 @@ class LanguageNetwork(nn.Module):
             start, end = _focus(haplotype)
             touching = [tokens.touching(base, base + 1) for base in range(start, end)]
             return [int(block[len(block) // 2]) for block in touching]
+        if haplotype.reading == "filled":
+            return tokens.touching(*_focus(haplotype)).tolist()
         other = self.tokenizer.encode(_read(haplotype, _with_partner(sequence, haplotype)))
         n_before = _n_common(tokens.ids, other.ids)
         n_after = _n_common(tokens.ids[n_before:][::-1], other.ids[n_before:][::-1])
@@ -177,7 +201,7 @@ class LanguageNetwork(nn.Module):
 
 def _read(haplotype: Haplotype, sequence: bytes) -> bytes:
     # Byte-pair tokens are not made for padding, and need none: their windows may have any length.
-    return sequence.strip(_N) if haplotype.reading == "tokens" else sequence
+    return sequence.strip(_N) if haplotype.reading in ("tokens", "filled tokens") else sequence
 
 
 def _focus(haplotype: Haplotype) -> tuple[int, int]:

@@ -134,8 +134,10 @@ def _likelihood(
 ) -> LikelihoodScorer:
     index = checkpoint.index * length // checkpoint.window
     head = trained.head if trained else None
-    embeds = _embeds(checkpoint, options, {FINETUNED} if head else set())
-    return replace(scorer_of(checkpoint.likelihood, length, index, strands, embeds), head=head)
+    asked = _asked(checkpoint, options, {FINETUNED} if head else set())
+    infills = options.strands or "both" if "INFILL" in asked else None
+    embeds = bool(asked & set(DISTANCES))
+    return replace(scorer_of(checkpoint.likelihood, length, index, strands, embeds, infills), head=head)
 
 
 def _window(checkpoint: Checkpoint, options: ModelOptions, reading: Reading, trained: TrainedHead | None) -> int:
@@ -150,13 +152,15 @@ def _window(checkpoint: Checkpoint, options: ModelOptions, reading: Reading, tra
     return length
 
 
-def _embeds(checkpoint: Checkpoint, options: ModelOptions, others: set[str]) -> bool:
+def _asked(checkpoint: Checkpoint, options: ModelOptions, others: set[str]) -> set[str]:
+    """Give the names under `--scores`, upper case."""
     asked = {text.upper() for text in options.scores}
-    every = scorer_of(checkpoint.likelihood, checkpoint.window, checkpoint.index, embeds=True)
+    every = scorer_of(checkpoint.likelihood, checkpoint.window, checkpoint.index, embeds=True, infills="both")
     unknown = asked - others - {column.name for column in every.columns}
     if unknown:
+        beside = DISTANCES if every.infills is None else ("INFILL", *DISTANCES)
         raise OptionError(
             f"--scores {', '.join(sorted(unknown))}: {checkpoint.name} has its likelihood score and, beside it, "
-            f"{' and '.join(DISTANCES)}. See: varfm models info {checkpoint.name}"
+            f"{', '.join(beside[:-1])} and {beside[-1]}. See: varfm models info {checkpoint.name}"
         )
-    return bool(asked & set(DISTANCES))
+    return {"INFILL" if name.startswith("INFILL") else name for name in asked}

@@ -30,13 +30,22 @@ _FORMULAS = {
     "LLR_INDEL": "sum of ln p over equally many bases of alt, hidden one by one, minus that of ref; strands averaged",
     "PLL": "sum of ln p over the tokens that differ, hidden one by one, of alt minus that of ref; strands averaged",
     "LL": "sum of ln p of every token given those before it, of alt minus that of ref; strands averaged",
+    "INFILL": "sum of ln p over the changed tokens, all of them hidden, then filled in one by one from the left of the "
+    "strand, of alt minus that of ref; strands averaged",
+    "INFILL_INDEL": "sum of ln p over equally many bases of alt, all of them hidden, then filled in one by one from "
+    "the left of the strand, minus that of ref; strands averaged",
 }
 _MEANINGS = {
     "LLR": "Log-likelihood ratio of the alternate allele, of the reference's length.",
     "LLR_INDEL": "Log-likelihood ratio of the alternate allele, of another length than the reference.",
     "PLL": "Pseudo-log-likelihood ratio of the alternate allele.",
     "LL": "Log-likelihood ratio of the window with the alternate allele.",
+    "INFILL": "Log-likelihood ratio of the alternate allele as a blank that is filled in token by token.",
+    "INFILL_INDEL": "Log-likelihood ratio of the alternate allele, of another length than the reference, as a blank "
+    "that is filled in base by base.",
 }
+_MASKED = {"LLR": "LLR_INDEL", "INFILL": "INFILL_INDEL"}
+"""Scores of alleles of the reference's length, and what they are called for others, where bases are hidden."""
 
 
 class _Strand(NamedTuple):
@@ -58,6 +67,8 @@ class LikelihoodScorer:
         takes_indels: False where a change of length would move every token.
         strands: `both`: the score is the mean of two; `forward`: one, as for networks that read both strands alike.
         embeds: True: also the distance between the mean hidden states near the allele.
+        infills: Strands from whose left also blanks are filled in, which is another score; None: neither. It matters
+            for networks that read both strands alike, too: the order of filling turns around.
         head: What was trained on these states, for its prediction; None: no such score.
     """
 
@@ -67,6 +78,7 @@ class LikelihoodScorer:
     takes_indels: bool = True
     strands: Strands = "both"
     embeds: bool = False
+    infills: Strands | None = None
     head: Head | None = None
 
     needs_genes = False
@@ -79,21 +91,29 @@ class LikelihoodScorer:
     @cached_property
     def columns(self) -> tuple[Column, ...]:
         """The scores, what they were on each strand, and how many tokens they are made of."""
-        unit = "natural log"
-        names = ("LLR", "LLR_INDEL") if self.method == "masked" else ("PLL",) if self.method == "tokens" else ("LL",)
-        if not self.takes_indels:
-            names = names[:1]
-        scores = [Column(name, _MEANINGS[name], unit, _FORMULAS[name]) for name in names]
-        for name, words in (("FORWARD", "forward"), ("REVERSE", "reverse")):
-            scores.append(Column(name, f"The score on the {words} strand alone.", unit, f"as above, {words} strand"))
+        main = {"masked": "LLR", "tokens": "PLL", "causal": "LL"}[self.method]
+        scores = self._by_strand(main, "")
         for allele in ("REF", "ALT"):
             text = f"Tokens that the score reads of {allele}, strands averaged."
             scores.append(Column(f"N_TOKENS_{allele}", text, "tokens", "count", signed=False))
+        if self.infills is not None:
+            scores += self._by_strand("INFILL", "INFILL_")
         if self.embeds:
             scores += distance_columns()
         if self.head is not None:
             scores.append(self.head.column)
         return tuple(scores)
+
+    def _by_strand(self, name: str, prefix: str) -> list[Column]:
+        """Give the columns of a score: for each length of allele, then strand by strand."""
+        has_other = self.method == "masked" and self.takes_indels
+        names = [name, _MASKED[name]] if has_other else [name]
+        unit, what = "natural log", name if prefix else "The score"
+        columns = [Column(one, _MEANINGS[one], unit, _FORMULAS[one]) for one in names]
+        for strand in ("forward", "reverse"):
+            text = f"{what} on the {strand} strand alone."
+            columns.append(Column(prefix + strand.upper(), text, unit, f"as above, {strand} strand"))
+        return columns
 
     @cached_property
     def fields(self) -> tuple[Field, ...]:
@@ -107,8 +127,8 @@ class LikelihoodScorer:
 
     @cached_property
     def _shown(self) -> dict[int, Column]:
-        hidden = {"FORWARD", "REVERSE", "N_TOKENS_REF", "N_TOKENS_ALT"}
-        return {index: column for index, column in enumerate(self.columns) if column.name not in hidden}
+        hidden = ("FORWARD", "REVERSE", "N_TOKENS_REF", "N_TOKENS_ALT")
+        return {index: column for index, column in enumerate(self.columns) if not column.name.endswith(hidden)}
 
     @property
     def n_values(self) -> int:
@@ -129,6 +149,7 @@ class LikelihoodScorer:
         found = []
         for strand in self._strands(site):
             found += [strand.ref] if strand.alt is None else [strand.ref, strand.alt]
+        found += self._infilled(site)
         if self.embeds or self.head is not None:
             found += embedded(site, self.length, self.index, self.strands)
         return found
@@ -171,6 +192,19 @@ class LikelihoodScorer:
             start -= strand == "-"
         return start, start + max(1, n_own)
 
+    def _infilled(self, site: Site) -> list[Haplotype]:
+        """Give ref and alt, strand by strand, to be filled in over the same bases as the other score reads."""
+        if self.infills is None:
+            return []
+        reading = "filled tokens" if self.method == "tokens" else "filled"
+        pair, variant = self._pair(site, "+")
+        strands: tuple[Literal["+", "-"], ...] = ("+",) if self.infills == "forward" else ("+", "-")
+        return [
+            _read(own, variant, reading, self._focus(variant, own, strand), strand)
+            for strand in strands
+            for own in pair
+        ]
+
     def score(self, site: Site, answers: Sequence[Tensor]) -> Tensor:
         """Compare answers, (2,) each, then embeddings (width,) -> (n_values,) float64."""
         import torch
@@ -185,6 +219,11 @@ class LikelihoodScorer:
                 alt = rest.pop(0)
                 values.append((float(alt[0] - ref[0]), float(ref[1]), float(alt[1])))
         by_name = self._named(site, np.array(values))
+        if self.infills is not None:
+            n_read = 4 if self.infills == "both" else 2
+            filled = [float(alt[0] - ref[0]) for ref, alt in zip(rest[:n_read:2], rest[1:n_read:2], strict=True)]
+            rest = rest[n_read:]
+            by_name |= self._by_name(site, "INFILL", "INFILL_", filled)
         if rest:
             by_name |= self._of_embeddings(rest)
         numbers = [by_name.get(column.name, float("nan")) for column in self.columns]
@@ -198,13 +237,17 @@ class LikelihoodScorer:
         return found
 
     def _named(self, site: Site, values: NDArray[np.float64]) -> dict[str, float]:
-        score, n_ref, n_alt = values.mean(0).tolist()
-        same_length = len(site.left.ref) == len(site.left.alt)
-        name = {"tokens": "PLL", "causal": "LL", "masked": "LLR" if same_length else "LLR_INDEL"}[self.method]
-        found = {name: score, "FORWARD": values[0, 0], "N_TOKENS_REF": n_ref, "N_TOKENS_ALT": n_alt}
-        if len(values) == 2:
-            found["REVERSE"] = values[1, 0]
-        return found
+        main = {"tokens": "PLL", "causal": "LL", "masked": "LLR"}[self.method]
+        _, n_ref, n_alt = values.mean(0).tolist()
+        counts = {"N_TOKENS_REF": n_ref, "N_TOKENS_ALT": n_alt}
+        return counts | self._by_name(site, main, "", values[:, 0].tolist())
+
+    def _by_name(self, site: Site, name: str, prefix: str, by_strand: Sequence[float]) -> dict[str, float]:
+        """Name the mean over strands by the length of the allele, and each strand's own value."""
+        if self.method == "masked" and len(site.left.ref) != len(site.left.alt):
+            name = _MASKED[name]
+        strands = zip((f"{prefix}FORWARD", f"{prefix}REVERSE"), by_strand, strict=False)
+        return {name: sum(by_strand) / len(by_strand), **dict(strands)}
 
     def unchanged(self) -> NDArray[np.float64]:
         """Give zeros; nothing was read, so there is no count, and no prediction, which compares nothing."""
@@ -217,10 +260,21 @@ class LikelihoodScorer:
         return tuple(float(scores[index]) for index in self.plain_fields)
 
 
-def scorer_of(kind: str, length: int, index: int, strands: Strands = "both", embeds: bool = False) -> LikelihoodScorer:
-    """Make the scorer of a checkpoint's `likelihood`: a method, or `frames`, which is `masked` without indels."""
+def scorer_of(
+    kind: str,
+    length: int,
+    index: int,
+    strands: Strands = "both",
+    embeds: bool = False,
+    infills: Strands | None = None,
+) -> LikelihoodScorer:
+    """Make the scorer of a checkpoint's `likelihood`: a method, or `frames`, which is `masked` without indels.
+
+    Causal models fill in from left to right as it is, and have no score of that name.
+    """
     methods: dict[str, Method] = {"masked": "masked", "frames": "masked", "tokens": "tokens", "causal": "causal"}
-    return LikelihoodScorer(length, index, methods[kind], kind != "frames", strands, embeds)
+    infills = None if kind == "causal" else infills
+    return LikelihoodScorer(length, index, methods[kind], kind != "frames", strands, embeds, infills)
 
 
 def _read(
