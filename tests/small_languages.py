@@ -1,9 +1,10 @@
-"""Every family of language models in small: published settings, small sizes, random weights in varfm's own format."""
+"""Every family of language models in small: published settings and layout, small sizes, random weights."""
 
 from __future__ import annotations
 
 import importlib
 import json
+import re
 from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
@@ -13,12 +14,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors.numpy import save_file
 from test_bpe import toy, with_long_runs
 
-from varfm.converted import VERSION
 from varfm.models import ModelOptions, catalog, load
 from varfm.protocols import Model
-from varfm.readers.safetensors import write_safetensors
 
 BERT_JSON: dict[str, Any] = {
     "model_type": "bert", "hidden_act": "gelu", "layer_norm_eps": 1e-12, "pad_token_id": 3, "pre_layer_norm": True,
@@ -122,17 +122,27 @@ def small_language(name: str, **options: Any) -> Model:
 @cache
 def small_folder(name: str) -> Path:
     """Write the published folder of a small model; each once."""
-    folder = Path(mkdtemp(prefix="varfm-language-"))
-    small = SMALL[name]
+    return write_published(name, SMALL[name], Path(mkdtemp(prefix="varfm-language-")))
+
+
+_LEFT_OUT = r"rev\.(in|out)_proj|pos_emb|deltas"
+"""What a file need not hold: what Caduceus ties, and the tables of HyenaDNA, which are computed."""
+
+
+def write_published(name: str, small: Small, folder: Path) -> Path:
+    """Write random weights as a checkpoint's authors publish theirs, under the names that the catalogue has."""
     module = importlib.import_module(f"varfm.models.{catalog.get(name).module}")
     (folder / "config.json").write_text(json.dumps(small.config))
     for file, text in small.files.items():
         (folder / file).write_text(text)
     torch.manual_seed(5)
     state = module.network_of(_sizes(module, small.config, folder)).state_dict()
-    arrays = {key: _drawn(key, value) for key, value in state.items()}
-    about = {"format": "varfm", "model": name, "config": "{}", "conversion": str(VERSION)}
-    write_safetensors(folder / "model.safetensors", arrays, about)
+    arrays = {key: _drawn(key, value) for key, value in state.items() if not re.search(_LEFT_OUT, key)}
+    weights = folder / catalog.get(name).files[0].name
+    if weights.suffix == ".safetensors":
+        save_file(arrays, weights, {"format": "pt"})
+    else:
+        torch.save({key: torch.from_numpy(value) for key, value in arrays.items()}, weights)
     return folder
 
 
@@ -144,8 +154,8 @@ def _sizes(module: ModuleType, config: dict[str, Any], folder: Path) -> Any:
 
 
 def _drawn(key: str, value: torch.Tensor) -> NDArray[Any]:
-    # What a family sets up itself (decays, positions) stays; norms, biases and matrices are drawn.
-    if not value.is_floating_point() or any(word in key for word in ("A_log", "pos_emb", "deltas", "freq")):
+    # What a family sets up itself (decays, frequencies) stays; norms, biases and matrices are drawn.
+    if not value.is_floating_point() or any(word in key for word in ("A_log", "freq")):
         return value.numpy()
     generator = np.random.RandomState(sum(key.encode()))
     spread = 0.3 if value.ndim < 2 else 1.5 / np.sqrt(value[0].numel())

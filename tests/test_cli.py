@@ -245,3 +245,12 @@ def test_python_dash_m_ends_with_the_status_of_the_command() -> None:
     done = subprocess.run([sys.executable, "-m", "varfm", "score", "no.vcf", "-f", "no.fa"], capture_output=True)
     assert (done.returncode, done.stdout) == (3, b"")
     assert done.stderr.startswith(b"varfm: error: no.vcf: there is no such file.")
+
+
+def test_genes_that_no_model_reads_are_told_of(
+    tiny: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    genes = tmp_path / "genes.bed"
+    genes.write_text("chr1\t2\t5\tA\t0\t+\n")
+    assert run([*tiny, "--genes", str(genes), "-o", str(tmp_path / "out.vcf")]) == 0
+    assert "--genes is not read by null: scores of alleles, not of genes" in capfd.readouterr().err.splitlines()

@@ -11,7 +11,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from varfm.errors import ModelError, OptionError
+from varfm.errors import ModelError
 from varfm.scorers.evalue import Background, evalue, read_background
 from varfm.scorers.matrix import Group, MatrixScorer, TrackName
 from varfm.scorers.placement import Centred
@@ -69,8 +69,8 @@ def test_tables_of_different_lengths_and_levels_are_read(tmp_path: Path) -> None
     assert background.evalues(np.array([9.0, 9.0])).tolist() == [1e-6, 1e-6]
 
 
-def test_without_tables_the_option_is_refused_and_the_folder_named(tmp_path: Path) -> None:
-    with pytest.raises(OptionError, match=r"EVALUE: .*resources.ecdfs.*_01\.npy is not there.*--weights"):
+def test_tables_that_are_missing_are_named_as_weights_are(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"EVALUE: .*resources.ecdfs.*_01\.npy is not there.*--weights"):
         read_background(tmp_path / "deepsea.cpu", 2)
 
 

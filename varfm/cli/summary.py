@@ -19,6 +19,9 @@ def notes_on(session: Session) -> list[str]:
         f"length conflict: {printable(c.name)} has {c.stated:,} bases in the VCF, {c.length:,} in the FASTA"
         for c in session.contigs.length_conflicts
     ]
+    unread = [engine.model.name for engine in session.engines if not engine.model.scorer.needs_genes]
+    if session.options.genes.path is not None and unread:
+        notes.append(f"--genes is not read by {', '.join(unread)}: scores of alleles, not of genes")
     for engine in session.engines:
         n_unknown, n_tokens = (getattr(engine.model.network, name, 0) for name in ("n_unknown", "n_tokens"))
         if n_unknown:

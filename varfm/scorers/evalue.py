@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from varfm.errors import ModelError, OptionError
+from varfm.errors import ModelError
 from varfm.scorers.measures import DIFF, LOGODDS, Measure
 
 if TYPE_CHECKING:
@@ -68,12 +68,11 @@ def read_background(weights: Path, n_tracks: int) -> Background:
         n_tracks: Features of the network.
 
     Raises:
-        OptionError: If there is none.
-        ModelError: If a file of it is missing or damaged.
+        ModelError: If there is none, or if a file of it is missing or damaged.
     """
     folder = weights.parent / FOLDER
     if not _file(folder, 1).is_file():
-        raise OptionError(
+        raise ModelError(
             f"--scores EVALUE: {_file(folder, 1)} is not there. E-values need {FOLDER} of the authors' package "
             "(deepsea.v0.94b.tar.gz) beside deepsea.cpu. Give --weights DeepSEA-v0.94b/deepsea.cpu, or leave it out."
         )
