@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from varfm import __version__
-from varfm.cli.main import COMMANDS, run
+from varfm.cli.main import COMMANDS, main, run
 
 EXAMPLE = Path(__file__).parents[1] / "example_data"
 VCF = EXAMPLE / "ntng1.vcf"
@@ -254,3 +255,16 @@ def test_genes_that_no_model_reads_are_told_of(
     genes.write_text("chr1\t2\t5\tA\t0\t+\n")
     assert run([*tiny, "--genes", str(genes), "-o", str(tmp_path / "out.vcf")]) == 0
     assert "--genes is not read by null: scores of alleles, not of genes" in capfd.readouterr().err.splitlines()
+
+
+@pytest.mark.parametrize(("given", "expected"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_threads_of_the_program_do_not_spin_unless_the_user_says_so(
+    given: str | None, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.setenv("OMP_WAIT_POLICY", given or "")
+    if given is None:
+        monkeypatch.delenv("OMP_WAIT_POLICY")
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert os.environ["OMP_WAIT_POLICY"] == expected

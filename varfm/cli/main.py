@@ -86,6 +86,8 @@ def varfm() -> None:
 def main(args: list[str] | None = None) -> NoReturn:
     """Run the command line and end the process with the status of DESIGN, 5."""
     signal.signal(signal.SIGTERM, _stop_on_sigterm)
+    # Read when torch is loaded. Threads that spin while they wait for others take the CPU from them on a busy machine.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     sys.exit(run(args))
 
 
