@@ -55,6 +55,7 @@ SMALL = {
         96,
         {"tokenizer.json": json.dumps(GPN_TOKENIZER)},
     ),
+    "phylogpn": Small({"model_type": "phylogpn", "outer_dim": 16, "inner_dim": 12, "num_stacks": 2}, 64),
     "dnabert-2-117m": Small(
         {
             "model_type": "bert", "hidden_act": "gelu", "alibi_starting_size": 512, "vocab_size": 20,
@@ -138,12 +139,20 @@ def write_published(name: str, small: Small, folder: Path) -> Path:
     torch.manual_seed(5)
     state = module.network_of(_sizes(module, small.config, folder)).state_dict()
     arrays = {key: _drawn(key, value) for key, value in state.items() if not re.search(_LEFT_OUT, key)}
+    if name == "phylogpn":
+        arrays = {_of_phylogpn(key): value for key, value in arrays.items()}
     weights = folder / catalog.get(name).files[0].name
     if weights.suffix == ".safetensors":
         save_file(arrays, weights, {"format": "pt"})
     else:
         torch.save({key: torch.from_numpy(value) for key, value in arrays.items()}, weights)
     return folder
+
+
+def _of_phylogpn(key: str) -> str:
+    """Name a tensor as upstream does, which makes all but norms alike for both strands in every pass."""
+    module, part = key.rsplit(".", 1)
+    return f"_model.{key}" if "norm" in key else f"_model.{module}.parametrizations.{part}.original"
 
 
 def _sizes(module: ModuleType, config: dict[str, Any], folder: Path) -> Any:

@@ -16,7 +16,7 @@ from varfm.cache import cache_root
 from varfm.download import RemoteFile, digests_of
 from varfm.errors import DiskError, ModelError
 
-Likelihood = Literal["", "masked", "frames", "tokens", "causal"]
+Likelihood = Literal["", "masked", "frames", "seen", "tokens", "causal"]
 TracksFormat = Literal["", "basenji", "basenji2018", "basset", "beluga", "deepsea", "expecto", "sei"]
 
 
@@ -51,7 +51,7 @@ class Checkpoint:
         tracks_file: The file of `files` that names the outputs; empty where their names are part of varfm.
         tracks_format: How that file is written.
         likelihood: How a language model scores: `masked`, `frames` (masked, tokens in a fixed frame, so that it takes
-            no indels), `tokens` (those that differ), `causal`; empty for other models.
+            no indels), `seen` (nothing hidden, no indels), `tokens` (those that differ), `causal`; else empty.
         needs_genes: True if scores belong to genes, so that a run needs an annotation.
         hidden: Only for tests of varfm: not listed, and refused without VARFM_TESTING=1.
         packaged: Path of the weights inside the package `varfm`, with its sha256 in `packaged_sha256`.

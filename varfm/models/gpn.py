@@ -3,8 +3,7 @@
 Paper: Benegas, Batra and Song, PNAS 120 (2023) e2311219120. Code: github.com/songlab-cal/gpn, gpn/legacy.py (the
 network of the paper, `ConvNet`), gpn/model.py and gpn/modules.py (`GPN`), commit 99293f8 (MIT).
 What differs from upstream: no dropout; only base identities are read, neither their probabilities nor columns of an
-alignment. Networks that want an alignment (GPN-MSA, GPN-Star), `GPN` with a RoFormer encoder, and PhyloGPN, whose code
-is published with its weights only, are refused.
+alignment. Networks that want an alignment (GPN-MSA, GPN-Star) and `GPN` with a RoFormer encoder are refused.
 """
 
 from __future__ import annotations

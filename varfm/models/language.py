@@ -41,12 +41,20 @@ class Causal(Language, Protocol):
         """(n, n_tokens) ids -> (n, n_tokens - start, width): those from a position on."""
 
 
+class Local(Language, Protocol):
+    """A network whose hidden states depend on the tokens around theirs alone."""
+
+    def hidden_at(self, ids: Tensor, positions: Tensor) -> Tensor:
+        """(n, n_tokens) ids and (n, n_positions) consecutive positions -> (n, n_positions, width)."""
+
+
 class LanguageNetwork(nn.Module):
     """Reads haplotypes with a language model, in the way that each haplotype names.
 
     Readings:
         masked: all tokens that touch the focus are hidden at once. Answer: the natural log probability of the partner
             allele's tokens there minus that of the reference's.
+        seen: the same with nothing hidden: the network sees the bases of the reference.
         each: every base of the focus is hidden in turn. Answer: the summed log probability of the own bases.
         tokens: the tokens in which the own sequence differs from that with the partner allele are hidden in turn; N at
             the ends is cut off. Answer: their summed log probability.
@@ -81,6 +89,7 @@ class LanguageNetwork(nn.Module):
         tokens = self._encode(_read(haplotype, sequence))
         requests: dict[str, Callable[[Tokens, bytes, Haplotype], list[Request]]] = {
             "masked": self._masked,
+            "seen": self._seen,
             "each": self._each,
             "tokens": self._differing,
             "filled": self._filled,
@@ -101,13 +110,14 @@ class LanguageNetwork(nn.Module):
         """(n, n_bytes) packed rows of one kind -> (n, n_positions, n_vocabulary) logits, or (n, width) embeddings."""
         language = cast(Language, self.network)
         ids, positions, embeds = unpack(batch)
-        if embeds or not hasattr(language, "hidden_from"):
-            hidden = language.hidden(ids)
-        else:
+        if hasattr(language, "hidden_at"):
+            read = cast(Local, language).hidden_at(ids, positions)
+        elif hasattr(language, "hidden_from") and not embeds:
             # Rows of one kind are read to the end from one position on.
             start = int(positions.min())
-            hidden, positions = cast(Causal, language).hidden_from(ids, start), positions - start
-        read = hidden.gather(1, positions[:, :, None].expand(-1, -1, hidden.shape[-1]))
+            read = _gathered(cast(Causal, language).hidden_from(ids, start), positions - start)
+        else:
+            read = _gathered(language.hidden(ids), positions)
         return read.mean(1) if embeds else language.logits(read)
 
     @torch.inference_mode()
@@ -122,7 +132,7 @@ class LanguageNetwork(nn.Module):
         if haplotype.reading == "embedding":
             return outputs[0]
         tokens = self.tokenizer.encode(_read(haplotype, sequence))
-        if haplotype.reading == "masked":
+        if haplotype.reading in ("masked", "seen"):
             return self._compared(haplotype, sequence, tokens, outputs[0])
         if haplotype.reading == "causal":
             first = self._first_causal(tokens, haplotype)
@@ -140,6 +150,9 @@ class LanguageNetwork(nn.Module):
     def _masked(self, tokens: Tokens, sequence: bytes, haplotype: Haplotype) -> list[Request]:
         hidden = tokens.touching(*_focus(haplotype))
         return [Request(self._hide(tokens, hidden), hidden.tolist())]
+
+    def _seen(self, tokens: Tokens, sequence: bytes, haplotype: Haplotype) -> list[Request]:
+        return [Request(tokens.ids, tokens.touching(*_focus(haplotype)).tolist())]
 
     def _each(self, tokens: Tokens, sequence: bytes, haplotype: Haplotype) -> list[Request]:
         start, end = _focus(haplotype)
@@ -197,6 +210,10 @@ class LanguageNetwork(nn.Module):
         found = _log_probability(logits, other.ids[hidden]) - _log_probability(logits, tokens.ids[hidden])
         value = found.mean() if self.block > 1 else found.sum()
         return torch.stack([value, value.new_tensor(float(len(hidden)))])
+
+
+def _gathered(hidden: Tensor, positions: Tensor) -> Tensor:
+    return hidden.gather(1, positions[:, :, None].expand(-1, -1, hidden.shape[-1]))
 
 
 def _read(haplotype: Haplotype, sequence: bytes) -> bytes:

@@ -39,6 +39,29 @@ def _gpn(variant: str, revision: str, sha256: str | None, about_bytes: int, **wo
     )
 
 
+def _phylogpn() -> Checkpoint:
+    folder = f"{_HUB}/songlab/PhyloGPN/resolve/3556db4c469e67d25f0f7a0a6653b48be3eebf51"
+    return Checkpoint(
+        name="phylogpn",
+        module="phylogpn",
+        files=(RemoteFile("model.safetensors", (f"{folder}/model.safetensors",), None, None), _config(folder)),
+        about_bytes=4 * 83_185_924,
+        licence="CC (the authors do not say which)",
+        commercial=False,
+        paper="Albors et al., RECOMB 2025, doi:10.1007/978-3-031-90252-9_7",
+        source="https://github.com/songlab-cal/gpn",
+        assembly="GRCh38",
+        window=512,
+        index=256,
+        reads="log rates of the bases at a position",
+        scores="LLR of the allele where the reference stands; alleles of REF's length only",
+        strands=_BOTH,
+        likelihood="seen",
+        verified="the authors' class; same random weights, 2e-6",
+        parameters=83_185_924,
+    )
+
+
 _PLL = "PLL over the tokens that changed"
 _GENA_T2T = ("440cec76fcec5288d10f70b64f3f59289fe313dd1b6fc42bcf0fac319297dc3d", 1_476_210)
 _GENA_V1 = ("2fdbfdf74f08e8b98acc63e5a36c36d2ef44cf688f9485d95dde76acb6bd3034", 1_538_643)
@@ -275,6 +298,7 @@ LANGUAGE_CHECKPOINTS = (
         paper="Benegas, Eraslan and Song, bioRxiv (2025), doi:10.1101/2025.02.11.637758",
         assembly="",
     ),
+    _phylogpn(),
     _dnabert(3, 86_095_941),
     _dnabert(4, 86_243_589),
     _dnabert(5, 86_834_181),

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ from varfm.windows import Gene, Haplotype, Pair, Site, Window, left_fixed, rever
 if TYPE_CHECKING:
     from torch import Tensor
 
-Method = Literal["masked", "tokens", "causal"]
+Method = Literal["masked", "seen", "tokens", "causal"]
 
 FLANK = 16
 """Bases read on either side of an allele of unequal length."""
@@ -44,6 +44,9 @@ _MEANINGS = {
     "INFILL_INDEL": "Log-likelihood ratio of the alternate allele, of another length than the reference, as a blank "
     "that is filled in base by base.",
 }
+_SEEN = "sum over the changed bases of ln p(alt) - ln p(ref), in the sequence with ref; strands averaged"
+"""The alternate sequence is not read: swapped roles do not give minus the score."""
+_MAIN = {"masked": "LLR", "seen": "LLR", "tokens": "PLL", "causal": "LL"}
 _MASKED = {"LLR": "LLR_INDEL", "INFILL": "INFILL_INDEL"}
 """Scores of alleles of the reference's length, and what they are called for others, where bases are hidden."""
 
@@ -62,8 +65,9 @@ class LikelihoodScorer:
     Attributes:
         length: Bases of a window.
         index: 0-based place of the first changed base. Causal models read each strand with the allele there.
-        method: `masked`: alleles of one length are hidden and compared in one pass. `tokens`: the tokens that differ
-            are hidden one by one. `causal`: each token is read from those before it.
+        method: `masked`: alleles of one length are hidden and compared in one pass. `seen`: the same with nothing
+            hidden, for networks that say of a base they read how likely others are in its place. `tokens`: the tokens
+            that differ are hidden one by one. `causal`: each token is read from those before it.
         takes_indels: False where a change of length would move every token.
         strands: `both`: the score is the mean of two; `forward`: one, as for networks that read both strands alike.
         embeds: True: also the distance between the mean hidden states near the allele.
@@ -91,8 +95,10 @@ class LikelihoodScorer:
     @cached_property
     def columns(self) -> tuple[Column, ...]:
         """The scores, what they were on each strand, and how many tokens they are made of."""
-        main = {"masked": "LLR", "tokens": "PLL", "causal": "LL"}[self.method]
-        scores = self._by_strand(main, "")
+        scores = self._by_strand(_MAIN[self.method], "")
+        if self.method == "seen":
+            scores[0] = replace(scores[0], formula=_SEEN)
+            scores = [replace(column, signed=False) for column in scores]
         for allele in ("REF", "ALT"):
             text = f"Tokens that the score reads of {allele}, strands averaged."
             scores.append(Column(f"N_TOKENS_{allele}", text, "tokens", "count", signed=False))
@@ -160,9 +166,9 @@ class LikelihoodScorer:
 
     def _on_strand(self, site: Site, strand: Literal["+", "-"]) -> _Strand:
         same_length = len(site.left.ref) == len(site.left.alt)
-        if self.method == "masked" and same_length:
+        if self.method in ("masked", "seen") and same_length:
             ref, _ = left_fixed(site.left, self.length, self.index)
-            return _Strand(_read(ref, site.left, "masked", self._focus(site.left, ref), strand), None)
+            return _Strand(_read(ref, site.left, self.method, self._focus(site.left, ref), strand), None)
         pair, variant = self._pair(site, strand)
         reading = "each" if self.method == "masked" else self.method
         ref, alt = (_read(own, variant, reading, self._focus(variant, own, strand), strand) for own in pair)
@@ -237,10 +243,9 @@ class LikelihoodScorer:
         return found
 
     def _named(self, site: Site, values: NDArray[np.float64]) -> dict[str, float]:
-        main = {"tokens": "PLL", "causal": "LL", "masked": "LLR"}[self.method]
         _, n_ref, n_alt = values.mean(0).tolist()
         counts = {"N_TOKENS_REF": n_ref, "N_TOKENS_ALT": n_alt}
-        return counts | self._by_name(site, main, "", values[:, 0].tolist())
+        return counts | self._by_name(site, _MAIN[self.method], "", values[:, 0].tolist())
 
     def _by_name(self, site: Site, name: str, prefix: str, by_strand: Sequence[float]) -> dict[str, float]:
         """Name the mean over strands by the length of the allele, and each strand's own value."""
@@ -270,11 +275,13 @@ def scorer_of(
 ) -> LikelihoodScorer:
     """Make the scorer of a checkpoint's `likelihood`: a method, or `frames`, which is `masked` without indels.
 
-    Causal models fill in from left to right as it is, and have no score of that name.
+    Where nothing is hidden, only alleles of one length can be compared.
+
+    Causal models fill in from left to right as it is, others hide nothing: these have no score of that name.
     """
-    methods: dict[str, Method] = {"masked": "masked", "frames": "masked", "tokens": "tokens", "causal": "causal"}
-    infills = None if kind == "causal" else infills
-    return LikelihoodScorer(length, index, methods[kind], kind != "frames", strands, embeds, infills)
+    method = cast(Method, "masked" if kind == "frames" else kind)
+    infills = None if kind in ("causal", "seen") else infills
+    return LikelihoodScorer(length, index, method, kind not in ("frames", "seen"), strands, embeds, infills)
 
 
 def _read(
