@@ -136,6 +136,14 @@ def test_only_the_logits_that_are_read_are_computed(subject: Subject, monkeypatc
     assert sum(n for _, n in wanted) < 3 * SMALL[subject.name].window  # of hundreds of tokens
 
 
+@every
+def test_nothing_stays_on_meta_after_loading(subject: Subject) -> None:
+    _, network = parts(subject)
+    tensors = {**dict(network.named_parameters()), **dict(network.named_buffers())}
+    assert tensors and not [name for name, value in tensors.items() if value.is_meta]
+    assert all(value.isfinite().all() for value in tensors.values())
+
+
 def mirrored(model: Model) -> Model:
     """Count the allele's place from the other end of the window, where the two strands are read in one window."""
     scorer = model.scorer
