@@ -313,6 +313,14 @@ def test_ism_of_the_ldlr_element_equals_score_on_the_same_snvs(where: str, tmp_p
 
 
 @needs_shared
+def test_scores_computed_from_what_changes_are_those_of_whole_windows(tmp_path: Path) -> None:
+    args = ["LDLR:175-179", "-f", str(SHARED / "satmut_elements.fa"), *MPRA]
+    changed, whole = (ism_table(tmp_path, *args, *more)["HEPG2"] for more in ([], ["--exact-full"]))
+    assert whole.abs().max() > 0.05
+    np.testing.assert_allclose(changed, whole, rtol=0, atol=1e-5 * whole.abs().max())
+
+
+@needs_shared
 def test_models_of_genes_have_a_row_for_each_gene(tmp_path: Path) -> None:
     xpresso = ["-m", "xpresso-human", "--weights", str(SHARED / "xpresso_human_median.h5"), "--quiet"]
     genes = ["--genes", str(EXAMPLE / "ntng1.gff3"), "-f", str(NTNG1)]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 from click.core import ParameterSource
 
-from varfm.cli.score import score, write
+from varfm.cli.score import option, score, write
 from varfm.errors import OptionError, printable
 from varfm.session import SessionOptions
 
@@ -21,7 +21,7 @@ _OF_SCORE = frozenset(
         *("genes", "gene_types", "tss", "contig_map"),
         *("tracks", "scores", "bins", "shifts", "strands", "window", "max_distance"),
         *("weights", "adapter", "model_config", "require_published", "download", "offline"),
-        *("device", "batch_size", "threads", "manifest", "force", "quiet", "strict"),
+        *("device", "batch_size", "threads", "exact_full", "escape_formulas", "manifest", "force", "quiet", "strict"),
     )
 )
 """The options of `varfm score` that mean the same here; all others stand at their defaults."""
@@ -35,61 +35,54 @@ def _with_options_of_score(command: click.Command) -> click.Command:
 @_with_options_of_score
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("where", metavar="REGION|VARIANT")
-@click.option(
+@option(
+    "Input",
     "--fasta",
     "-f",
     metavar="FASTA",
     help="Reference; may be bgzipped. Default: VARFM_FASTA.",
-    panel="Input",
-    envvar="VARFM_FASTA",
 )
-@click.option(
+@option(
+    "Input",
     "--flank",
     metavar="BASES",
     type=click.IntRange(0),
     default=50,
     help="Bases on either side of a VARIANT that are mutated with it. Default: 50.",
-    panel="Input",
-    envvar="VARFM_FLANK",
 )
-@click.option(
+@option(
+    "Model",
     "--model",
     "-m",
     metavar="NAME",
     default="mini",
     help="Model to use; see `varfm models list`. Default: mini.",
-    panel="Model",
-    envvar="VARFM_MODEL",
 )
-@click.option(
+@option(
+    "Output",
     "--output",
     "-o",
     metavar="FILE",
     default="-",
     help="Write the table to FILE; .tsv, .tsv.gz or .parquet names the format. Default: TSV on stdout.",
-    panel="Output",
-    envvar="VARFM_OUTPUT",
 )
-@click.option(
+@option(
+    "Output",
     "--svg",
     metavar="FILE",
     help="Also draw a picture, .svg.",
-    panel="Output",
-    envvar="VARFM_SVG",
 )
-@click.option(
+@option(
+    "Output",
     "--column",
     metavar="NAME",
     help="Score that the picture shows, by its name in the table. Default: the first one.",
-    panel="Output",
-    envvar="VARFM_COLUMN",
 )
-@click.option(
+@option(
+    "Output",
     "--gene",
     metavar="NAME",
     help="Gene that the picture shows, for models of genes. Default: the one with the score of largest size.",
-    panel="Output",
-    envvar="VARFM_GENE",
 )
 @click.pass_context
 def ism(ctx: click.RichContext, /, **_: object) -> int:
