@@ -133,7 +133,7 @@ class Bench:
     """
 
     def __init__(self, folder: Path, target: Path, options: argparse.Namespace) -> None:
-        self._folder, self._target = folder, target
+        self._folder, self.target = folder, target
         self._model = options.model
         self._source = folder / "in.vcf"
         write_input(self._source, options.records, options.repeat)
@@ -156,7 +156,7 @@ class Bench:
     def start(self, folder: Path | None = None) -> Process:
         """Start a run in the target folder: a process of its own, but with Python's modules loaded already."""
         self._marks.write_bytes(bytes(16))
-        folder = folder or self._target
+        folder = folder or self.target
         outputs = ["-o", str(folder / "out.vcf.gz"), "--table", str(folder / "out.tsv"), "--resume"]
         arguments = ["score", str(self._source), "-f", str(self._folder / "ref.fa"), "-m", self._model, "--quiet"]
         pid = os.fork()
@@ -175,26 +175,26 @@ class Bench:
 
     def chunks(self) -> list[int]:
         """Give the records up to the end of each chunk on the disk."""
-        path = self._target / "out.vcf.gz.varfm-partial" / "chunks"
+        path = self.target / "out.vcf.gz.varfm-partial" / "chunks"
         lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
         return [json.loads(line[65:])["n_read"] for line in lines if line.endswith(b"\n")]
 
     def outputs(self) -> list[str]:
         """Name the final files that are there."""
-        return [name for name in (*OUTPUTS, "out.vcf.gz.varfm.json") if (self._target / name).exists()]
+        return [name for name in (*OUTPUTS, "out.vcf.gz.varfm.json") if (self.target / name).exists()]
 
     def is_complete(self) -> bool:
         """Tell whether all outputs are on the disk, so that they are being given their names."""
-        return (self._target / "out.vcf.gz.varfm-partial" / "finished.json").exists()
+        return (self.target / "out.vcf.gz.varfm-partial" / "finished.json").exists()
 
     def is_equal(self) -> bool:
         """Tell whether the outputs are those of the run that nobody stopped, and nothing else is left."""
-        left = {path.name for path in self._target.iterdir()} - {*OUTPUTS, "out.vcf.gz.varfm.json", "filler"}
-        return not left and all((self._target / n).read_bytes() == data for n, data in self._expected.items())
+        left = {path.name for path in self.target.iterdir()} - {*OUTPUTS, "out.vcf.gz.varfm.json", "filler"}
+        return not left and all((self.target / n).read_bytes() == data for n, data in self._expected.items())
 
     def clear(self) -> None:
         """Remove everything from the target folder."""
-        for path in self._target.iterdir():
+        for path in self.target.iterdir():
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
@@ -271,8 +271,12 @@ def _trial(bench: Bench, number: signal.Signals, draw: random.Random, found: Fou
     found.n_with_chunks += bool(chunks)
     found.lost.append(scored - on_disk)
     found.largest_chunk = max([found.largest_chunk, *(end - start for start, end in pairwise([0, *chunks]))])
-    is_done = bench.start().wait() == 0
-    found.n_equal += is_done and bench.is_equal()
+    status = bench.start().wait()
+    good = status == 0 and bench.is_equal()
+    found.n_equal += good
+    if not good:
+        left = {path.name: path.stat().st_size for path in sorted(bench.target.iterdir())}
+        print(f"\n{number.name} after {scored:,} records and {len(chunks)} chunks: then exit status {status}, {left}")
     return True
 
 

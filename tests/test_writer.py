@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from tools import require_tool
 
 from varfm.errors import DiskError, OptionError
+from varfm.io.atomic import check_target
 from varfm.io.deflate import BgzfWriter
 from varfm.io.inflate import BGZF_EOF
 from varfm.io.writer import AtomicFile, VcfWriter
@@ -245,3 +246,13 @@ def test_a_reader_that_went_away_is_a_broken_pipe(monkeypatch: pytest.MonkeyPatc
         monkeypatch.setattr("sys.stdout", Stdout(pipe))
         with pytest.raises(BrokenPipeError), VcfWriter("-", force=False) as writer:
             writer.write(HEADER)
+
+
+def test_checking_a_target_makes_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that is killed while it checks must not leave a file behind."""
+    monkeypatch.setattr("builtins.open", lambda *args: pytest.fail("a file was opened"))
+    check_target(tmp_path / "out.vcf", force=False)
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    with pytest.raises(DiskError, match="cannot write in the folder"):
+        check_target(tmp_path / "out.vcf", force=False)

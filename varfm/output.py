@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from varfm import __version__
 from varfm.account import Summary, complete, describe_run, halvings, run_options, summarise
 from varfm.errors import OptionError
-from varfm.io.atomic import AtomicFile, disk_errors
+from varfm.io.atomic import AtomicFile, check_target, disk_errors
 from varfm.io.formulas import without_formulas
 from varfm.io.header import with_lines, without_varfm
 from varfm.io.info import header_lines, info_texts
@@ -175,12 +175,12 @@ def check_targets(options: OutputOptions, models: Sequence[str]) -> None:
         outputs.append(Path(options.picture))
     outputs = [path for path in outputs if str(path) != STDOUT]
     for path in outputs:
-        AtomicFile(path, options.force).discard()
+        check_target(path, options.force)
     manifest = manifest_path(options)
     if manifest:
         if os.path.realpath(manifest) in [os.path.realpath(str(path)) for path in (options.output, *outputs)]:
             raise OptionError(f"--manifest {manifest} is another output's name. Give it a name of its own.")
-        AtomicFile(manifest, _may_replace_manifest(options)).discard()
+        check_target(manifest, _may_replace_manifest(options))
 
 
 def output_paths(options: OutputOptions, models: Sequence[str]) -> list[Path]:

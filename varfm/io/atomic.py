@@ -39,19 +39,15 @@ class AtomicFile:
         self.path = os.path.realpath(path)
         self._force = force
         self.name = os.fspath(path)
-        self.check_free()
+        check_target(path, force)
         folder, name = os.path.split(self.path)
-        if not os.path.isdir(folder):
-            raise OptionError(f"{path}: the folder {folder} does not exist. Create it first.")
         stem, dot, suffixes = name.partition(".")
         unique = f".{stem[:100]}.{os.getpid()}-{secrets.token_hex(4)}.varfm-tmp"
         self.temporary = os.path.join(staging or folder, f"{unique}{dot}{suffixes}")
         try:
             self.file: BinaryIO = open(self.temporary, "xb")
         except OSError as error:
-            raise DiskError(
-                f"{path}: cannot write in the folder {folder}: {error.strerror}. Choose a folder that you may write in."
-            ) from error
+            raise _cannot_write(self.name, folder, error.strerror or str(error)) from error
 
     def __enter__(self) -> AtomicFile:
         return self
@@ -85,7 +81,7 @@ class AtomicFile:
             DiskError: If the disk refuses.
         """
         self.close()
-        self.check_free()
+        _check_free(self.name, self.path, self._force)
         with disk_errors(self.name):
             _sync(self.temporary)
 
@@ -100,16 +96,40 @@ class AtomicFile:
         with contextlib.suppress(OSError):  # some file systems cannot sync a folder
             _sync(os.path.dirname(self.path))
 
-    def check_free(self) -> None:
-        """Raise OptionError if the final path cannot be taken: a folder, a device, or a file without `force`."""
-        if not os.path.lexists(self.path):
-            return
-        if os.path.isdir(self.path):
-            raise OptionError(f"{self.name} is a folder. Name a file in it.")
-        if not os.path.isfile(self.path):
-            raise OptionError(f"{self.name} is no regular file. Use `-` to write to stdout.")
-        if not self._force:
-            raise OptionError(f"{self.name} exists. Use --force to replace it, or another name.")
+
+def check_target(path: str | os.PathLike[str], force: bool) -> None:
+    """See to it that a file can be written, and make none: a process that is killed here leaves nothing behind.
+
+    Args:
+        path: Where the file shall be.
+        force: Replace a file that is there.
+
+    Raises:
+        OptionError: If the file exists and `force` is False, is a folder or a device, or its folder does not exist.
+        DiskError: If its folder may not be written.
+    """
+    name, real = os.fspath(path), os.path.realpath(path)
+    folder = os.path.dirname(real)
+    _check_free(name, real, force)
+    if not os.path.isdir(folder):
+        raise OptionError(f"{name}: the folder {folder} does not exist. Create it first.")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise _cannot_write(name, folder, "no permission, or a read-only file system")
+
+
+def _check_free(name: str, path: str, force: bool) -> None:
+    if not os.path.lexists(path):
+        return
+    if os.path.isdir(path):
+        raise OptionError(f"{name} is a folder. Name a file in it.")
+    if not os.path.isfile(path):
+        raise OptionError(f"{name} is no regular file. Use `-` to write to stdout.")
+    if not force:
+        raise OptionError(f"{name} exists. Use --force to replace it, or another name.")
+
+
+def _cannot_write(name: str, folder: str, why: str) -> DiskError:
+    return DiskError(f"{name}: cannot write in the folder {folder}: {why}. Choose a folder that you may write in.")
 
 
 @contextlib.contextmanager
