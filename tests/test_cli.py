@@ -13,6 +13,7 @@ import pytest
 
 from varfm import __version__
 from varfm.cli.main import COMMANDS, main, run
+from varfm.manifest import software_versions
 
 EXAMPLE = Path(__file__).parents[1] / "example_data"
 VCF = EXAMPLE / "ntng1.vcf"
@@ -67,6 +68,13 @@ def test_help_of_the_program_lists_every_command_with_its_line(capfd: pytest.Cap
     for name, (_, line) in COMMANDS.items():
         assert name in shown and line in shown
         assert len(line) <= 70
+
+
+def test_versions_as_yaml_are_those_of_the_manifest(capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(["--versions", "yaml"]) == 0
+    head, *lines = capfd.readouterr().out.splitlines()
+    assert head == "varfm:"
+    assert lines == [f"    {name}: '{version}'" for name, version in software_versions(__version__).items()]
 
 
 def test_version_is_the_package_s(capfd: pytest.CaptureFixture[str]) -> None:

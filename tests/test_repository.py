@@ -73,7 +73,7 @@ LAYERS = (
     {"varfm.session", "varfm.manifest", "varfm.journal"},
     {"varfm.account"},
     {"varfm.output", "varfm.doctor", "varfm.api", "varfm.ism", "varfm.picture", "varfm.fitting", "varfm.finetune"},
-    {"varfm.shards", "varfm.resume"},
+    {"varfm.shards", "varfm.resume", "varfm.multiqc", "varfm.forecast"},
     {"varfm.cli"},
 )
 """From the bottom to the top. A module imports from its own layer and from those below; `varfm` itself

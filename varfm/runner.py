@@ -51,6 +51,7 @@ class Runner:
         self.changed_rows = plan.changed_rows_of(model.name)
         self.is_incremental = plan.way_of(model.name) == "incremental"
         self.halved = 0
+        self.n_computed = 0  # rows, without those that were known
         self.output_bytes = 0  # of one row; known once a batch was run
         self._recent: OrderedDict[Asked, Tensor] = OrderedDict()
         self._recent_bytes = 0
@@ -128,6 +129,7 @@ class Runner:
         wanted = list(dict.fromkeys(asked))
         found = {one: self._recent[one] for one in wanted if one in self._recent}
         left = [one for one in wanted if one not in found]
+        self.n_computed += len(left)
         rows = [one for one in left if not isinstance(one, Change)]
         changes = [one for one in left if isinstance(one, Change)]
         if changes:

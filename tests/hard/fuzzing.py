@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import random
 import resource
@@ -126,6 +127,7 @@ def _in_worker(name: str, target: Target, chunk: range, seed: int) -> tuple[list
 
 
 def _work(name: str, target: Target, chunk: range, seed: int, writer: int) -> None:
+    faulthandler.disable()  # a crash is told by how the process ends
     null = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):  # C libraries write there by themselves
         os.dup2(null, stream)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 import pytest
-from fuzz_files import EXPECTO, VARIED
+from fuzz_files import EXPECTO, VARIED, keras
 from fuzz_targets import TARGETS, Finding, Target, genes_of
 from fuzzing import damaged, fuzz
 
@@ -97,6 +98,16 @@ def test_shard_whose_name_no_disk_can_hold_is_refused(tmp_path: Path) -> None:
     index.write_text('{"weight_map": {"a": "%s.safetensors"}}' % ("a" * 5000))
     with pytest.raises(ModelError, match=r"cannot be read \(File name too long\)"):
         read_tensors(index)
+
+
+def test_heap_of_texts_that_libhdf5_would_walk_for_ever_is_refused(tmp_path: Path) -> None:
+    keras(tmp_path / "w.h5")
+    content = (tmp_path / "w.h5").read_bytes()
+    heap = content.index(b"GCOL")
+    free = content.index(struct.pack("<HHIQ", 0, 0, 0, 4096 - 16 - 24 - 48), heap)
+    (tmp_path / "w.h5").write_bytes(content[: free + 8] + bytes(8) + content[free + 16 :])
+    with pytest.raises(ModelError, match=r"damaged or cut HDF5 file \(the heap at byte [0-9,]+ is corrupt\)"):
+        read_tensors(tmp_path / "w.h5")
 
 
 def test_deeply_nested_settings_are_a_usage_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

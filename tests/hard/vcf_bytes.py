@@ -51,8 +51,8 @@ def without_annotation(annotated: bytes) -> bytes:
             continue
         if not line.startswith(b"#") and line.strip():
             fields = line.split(b"\t")
-            end = fields[7][len(fields[7].rstrip(b"\r\n")) :]
-            entries = fields[7].rstrip(b"\r\n").split(b";")
+            info = fields[7].rstrip(b"\r\n") if len(fields) == 8 else fields[7]
+            end, entries = fields[7][len(info) :], info.split(b";")
             fields[7] = (b";".join(e for e in entries if not e.startswith(b"VARFM_")) or b".") + end
             line = b"\t".join(fields)
         lines.append(line)

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
+from varfm.cli.chosen import session_options
 from varfm.cli.embed import FIXED
 from varfm.cli.progress import Progress
-from varfm.cli.score import option, score, session_options
+from varfm.cli.score import option, score
 
 if TYPE_CHECKING:
     from varfm.finetune import Report

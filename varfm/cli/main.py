@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import importlib
-import logging
 import os
 import signal
 import sys
@@ -16,6 +15,7 @@ from click.exceptions import Exit
 
 from varfm import __version__
 from varfm.cli.config import Settings, check_known, config_path, default_map
+from varfm.cli.log import start_log, stderr_log
 from varfm.errors import DiskError, OptionError, VarfmError, printable
 
 COMMANDS = {
@@ -27,7 +27,7 @@ COMMANDS = {
     "finetune": ("varfm.cli.finetune", "Fit a LoRA adapter to a table of labelled variants."),
     "models": ("varfm.cli.models", "List, download and verify models."),
     "tracks": ("varfm.cli.tracks", "Search the names of a model's tracks."),
-    "doctor": ("varfm.cli.doctor", "Show versions, devices and caches."),
+    "doctor": ("varfm.cli.doctor", "Show versions, devices and caches, or what a run would take."),
     "completion": ("varfm.cli.completion", "Print the completion script of a shell."),
 }
 """Name -> module and first line of help. The line stands here so that listing the commands imports none of them."""
@@ -74,6 +74,15 @@ class LazyGroup(click.RichGroup):
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="varfm", message="%(prog)s %(version)s")
+@click.option(
+    "--versions",
+    type=click.Choice(["yaml"]),
+    metavar="yaml",
+    is_eager=True,
+    expose_value=False,
+    callback=lambda ctx, parameter, value: _show_versions(ctx) if value else None,
+    help="Print the versions of varfm and of what its numbers depend on as YAML, and end.",
+)
 def varfm() -> None:
     """Score the variants of a VCF with published DNA sequence models.
 
@@ -81,6 +90,15 @@ def varfm() -> None:
 
         varfm score example_data/ntng1.vcf -f example_data/ntng1.fa.gz -o out.vcf
     """
+
+
+def _show_versions(ctx: click.Context) -> None:
+    """Print what nf-core collects as versions.yml."""
+    from varfm.manifest import software_versions
+
+    lines = [f"    {name}: '{version}'" for name, version in software_versions(__version__).items()]
+    click.echo("\n".join(["varfm:", *lines]))
+    ctx.exit()
 
 
 def main(args: list[str] | None = None) -> NoReturn:
@@ -97,7 +115,7 @@ def run(args: list[str] | None = None) -> int:
     Args:
         args: Without the program's name; None: those of the process.
     """
-    _log_to_stderr()
+    start_log()
     try:
         typed = sys.argv[1:] if args is None else args
         status = varfm.main(typed, "varfm", standalone_mode=False, default_map=_settings(), obj=tuple(typed))
@@ -106,7 +124,7 @@ def run(args: list[str] | None = None) -> int:
     except Exit as error:
         return error.exit_code
     except click.ClickException as error:
-        error.__dict__["message"] = _safe(error.message)  # final for others; it may quote a file's name
+        error.__dict__["message"] = _printable_lines(error.message)  # final for others; it may quote a file's name
         error.show()
         return error.exit_code
     except VarfmError as error:
@@ -138,30 +156,12 @@ def _stop_on_sigterm(number: int, frame: FrameType | None) -> NoReturn:
     raise _Terminated
 
 
-class _StderrHandler(logging.Handler):
-    """Writes warnings of the library as lines of the command; stderr is looked up each time, as tests replace it."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        _say(f"{record.levelname.lower()}: {record.getMessage()}")
-
-
-def _log_to_stderr() -> None:
-    logger = logging.getLogger("varfm")
-    if not any(isinstance(handler, _StderrHandler) for handler in logger.handlers):
-        logger.addHandler(_StderrHandler(logging.WARNING))
-
-
-def _say(message: str) -> None:
-    click.echo(f"varfm: {_safe(message)}", err=True)
-
-
-def _safe(message: str) -> str:
-    # A message may quote the input: no escape sequence of a VCF may reach the terminal.
-    return "\n".join(map(printable, message.split("\n")))
+def _printable_lines(text: str) -> str:
+    return "\n".join(map(printable, text.split("\n")))
 
 
 def _fail(message: str, status: int) -> int:
-    _say(f"error: {message}")
+    stderr_log().tell("error", "error", f"varfm: error: {message}", message=message, status=status)
     if status == VarfmError.exit_status or os.environ.get("VARFM_DEBUG") == "1":
         _trace()
     return status
@@ -186,7 +186,7 @@ def _trace() -> None:
     if os.environ.get("VARFM_DEBUG") == "1":
         import traceback
 
-        click.echo(_safe(traceback.format_exc()), err=True)
+        click.echo(_printable_lines(traceback.format_exc()), err=True)
 
 
 def _silence_stdout() -> None:

@@ -7,7 +7,7 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-import rich_click as click
+from varfm.cli.log import stderr_log
 
 if TYPE_CHECKING:  # imported only where a terminal shows it
     from rich.progress import Progress as RichProgress
@@ -28,7 +28,8 @@ class Progress:
         self._done = 0
         self._started = self._shown = time.monotonic()
         self._quiet = quiet
-        self._bar = None if quiet or not sys.stderr.isatty() else _bar(doing)
+        has_bar = not quiet and sys.stderr.isatty() and stderr_log().style == "text"
+        self._bar = _bar(doing) if has_bar else None
 
     def __enter__(self) -> Self:
         """Start the bar."""
@@ -57,10 +58,13 @@ class Progress:
             bar.update(task, completed=fraction or 0, total=1 if fraction else None, text=text)
         elif not self._quiet and time.monotonic() - self._shown >= LINE_SECONDS:
             self._shown = time.monotonic()
-            click.echo(
-                f"progress alleles={self._done} seconds={self.seconds:.0f} alleles_per_second={self._rate():.1f}",
-                err=True,
-            )
+            facts = {
+                "alleles": self._done,
+                "seconds": round(self.seconds),
+                "alleles_per_second": round(self._rate(), 1),
+            }
+            text = " ".join(["progress", *(f"{name}={value}" for name, value in facts.items())])
+            stderr_log().tell("info", "progress", text, **facts)
 
     @property
     def seconds(self) -> float:

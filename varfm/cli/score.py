@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import rich_click as click
 
+from varfm.cli.chosen import session_options
+from varfm.cli.log import STYLES, choose_style
 from varfm.cli.progress import Progress
-from varfm.cli.summary import last_lines, notes_on
-from varfm.io.cut import Shard
-from varfm.models import ModelOptions
-from varfm.session import GeneOptions, Session, SessionOptions
+from varfm.cli.summary import notes_on, tell_summary
+from varfm.session import Session, SessionOptions
 
 if TYPE_CHECKING:
     from varfm.output import OutputOptions, Picture
@@ -259,6 +259,21 @@ def option(panel: str, *names: str, **settings: Any) -> Callable[[Command], Comm
     metavar="FILE",
     help="Write the run's manifest to FILE. Default: OUTPUT.varfm.json; none for stdout.",
 )
+@option(
+    "Output",
+    "--multiqc",
+    metavar="FILE",
+    help="Also write alleles by status for MultiQC; the name ends with _mqc.json.",
+)
+@option(
+    "Output",
+    "--log-format",
+    type=click.Choice(STYLES),
+    default="text",
+    is_eager=True,
+    callback=choose_style,
+    help="What stderr holds: text (default), or a line of key-value pairs or JSON per event.",
+)
 @option("Output", "--overwrite", is_flag=True, help="Replace VARFM_ keys that the VCF already has.")
 @option("Output", "--force", is_flag=True, help="Replace output files that exist.")
 @option("Output", "--quiet", is_flag=True, help="Show no progress and no summary.")
@@ -322,6 +337,7 @@ def write(
     Returns:
         The exit status.
     """
+    from varfm.multiqc import check_target, write_content
     from varfm.output import check_targets, write_scores
     from varfm.resume import check_resumable, resume_scores
 
@@ -331,15 +347,18 @@ def write(
         check_resumable(options, outputs)
     else:
         check_targets(outputs, options.models)
+    if chosen["multiqc"]:
+        check_target(Path(chosen["multiqc"]), force=chosen["force"])
     with opener(options) as session, Progress(quiet=quiet) as progress:
         if chosen["resume"]:
             summary = resume_scores(session, outputs, progress.advance)
         else:
             summary = write_scores(session, outputs, progress.advance, picture(session))
         notes = notes_on(session)
+    if chosen["multiqc"]:
+        write_content(Path(chosen["multiqc"]), summary, chosen["vcf"], force=chosen["force"])
     if not quiet:
-        for line in [*notes, *last_lines(summary, progress.seconds)]:
-            click.echo(line, err=True)
+        tell_summary(notes, summary, progress.seconds)
     return NOT_ALL_SCORED if chosen["strict"] and not summary.everything_scored else 0
 
 
@@ -350,43 +369,3 @@ def _numbers(text: str | None) -> tuple[int, ...] | None:
         return tuple(int(part) for part in text.split(","))
     except ValueError:
         raise click.BadParameter(f"{text}: give whole numbers separated by commas, e.g. 1,0,-1.") from None
-
-
-def session_options(chosen: dict[str, Any]) -> SessionOptions:
-    """Sort the parameters of `varfm score`, by their names, into what a session is told."""
-    gene_types = () if chosen["gene_types"] == "all" else tuple(chosen["gene_types"].split(","))
-    return SessionOptions(
-        vcf=chosen["vcf"],
-        fasta=chosen["fasta"],
-        models=tuple(chosen["model"]) or ("mini",),
-        model_options=ModelOptions(
-            indel_mode=chosen["indel_mode"],
-            strands=chosen["strands"],
-            tracks=tuple(chosen["tracks"]),
-            scores=tuple(name.strip() for text in chosen["scores"] for name in text.split(",")),
-            bins=chosen["bins"],
-            shifts=chosen["shifts"],
-            window=chosen["window"],
-            max_distance=chosen["max_distance"],
-            compat=chosen["compat"],
-            adapter=Path(chosen["adapter"]) if chosen["adapter"] else None,
-            embeddings=chosen.get("embeddings", False),
-            model_config=Path(chosen["model_config"]) if chosen["model_config"] else None,
-            weights=Path(chosen["weights"]) if chosen["weights"] else None,
-            require_published=chosen["require_published"],
-            offline=chosen["offline"],
-            download=chosen["download"],
-        ),
-        genes=GeneOptions(chosen["genes"], gene_types, chosen["tss"]),
-        regions=chosen["regions"],
-        contig_map=chosen["contig_map"],
-        stop_on_ref_mismatch=chosen["on_ref_mismatch"] == "error",
-        max_ref_mismatch=chosen["max_ref_mismatch"],
-        overwrite=chosen["overwrite"],
-        escape_formulas=chosen["escape_formulas"],
-        device=chosen["device"],
-        batch_size=chosen["batch_size"],
-        threads=chosen["threads"],
-        shard=Shard.parse(chosen["shard"]) if chosen["shard"] else None,
-        exact_full=chosen["exact_full"],
-    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from varfm.cli.log import stderr_log
 from varfm.errors import printable
 
 if TYPE_CHECKING:
@@ -44,3 +45,21 @@ def last_lines(summary: Summary, seconds: float) -> list[str]:
         name = f"{model}: " if len(summary.counts) > 1 else ""
         lines.append(f"{name}{summary.n_alleles:,} alleles: {n_scored:,} scored{reasons}. {rate}")
     return lines
+
+
+def tell_summary(notes: list[str], summary: Summary, seconds: float) -> None:
+    """Say all of it on stderr: a line each as text, an event each for programs."""
+    log = stderr_log()
+    for note in notes:
+        log.tell("info", "note", note, message=note)
+    if log.style == "text":
+        for line in last_lines(summary, seconds):
+            log.tell("info", "summary", line)
+        return
+    for model, counts in summary.counts.items():
+        n_scored = summary.n_scored(model)
+        numbers = {"records": summary.n_records, "alleles": summary.n_alleles, "scored": n_scored}
+        numbers |= {status.name: n for status, n in sorted(counts.items())}
+        rate = round((summary.n_alleles - summary.n_earlier) / max(seconds, 1e-9), 1)
+        about = {"seconds": round(seconds, 3), "alleles_per_second": rate}
+        log.tell("info", "summary", "", model=model, device=summary.device, **numbers, **about)

@@ -1,0 +1,50 @@
+"""What was chosen on the command line, as the options of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from varfm.io.cut import Shard
+from varfm.models import ModelOptions
+from varfm.session import GeneOptions, SessionOptions
+
+
+def session_options(chosen: dict[str, Any]) -> SessionOptions:
+    """Sort the parameters of `varfm score`, by their names, into what a session is told."""
+    gene_types = () if chosen["gene_types"] == "all" else tuple(chosen["gene_types"].split(","))
+    return SessionOptions(
+        vcf=chosen["vcf"],
+        fasta=chosen["fasta"],
+        models=tuple(chosen["model"]) or ("mini",),
+        model_options=ModelOptions(
+            indel_mode=chosen["indel_mode"],
+            strands=chosen["strands"],
+            tracks=tuple(chosen["tracks"]),
+            scores=tuple(name.strip() for text in chosen["scores"] for name in text.split(",")),
+            bins=chosen["bins"],
+            shifts=chosen["shifts"],
+            window=chosen["window"],
+            max_distance=chosen["max_distance"],
+            compat=chosen["compat"],
+            adapter=Path(chosen["adapter"]) if chosen["adapter"] else None,
+            embeddings=chosen.get("embeddings", False),
+            model_config=Path(chosen["model_config"]) if chosen["model_config"] else None,
+            weights=Path(chosen["weights"]) if chosen["weights"] else None,
+            require_published=chosen["require_published"],
+            offline=chosen["offline"],
+            download=chosen["download"],
+        ),
+        genes=GeneOptions(chosen["genes"], gene_types, chosen["tss"]),
+        regions=chosen["regions"],
+        contig_map=chosen["contig_map"],
+        stop_on_ref_mismatch=chosen["on_ref_mismatch"] == "error",
+        max_ref_mismatch=chosen["max_ref_mismatch"],
+        overwrite=chosen["overwrite"],
+        escape_formulas=chosen["escape_formulas"],
+        device=chosen["device"],
+        batch_size=chosen["batch_size"],
+        threads=chosen["threads"],
+        shard=Shard.parse(chosen["shard"]) if chosen["shard"] else None,
+        exact_full=chosen["exact_full"],
+    )
