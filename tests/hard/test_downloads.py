@@ -6,8 +6,12 @@ import json
 import os
 import random
 import shutil
+import socket
+import socketserver
+import ssl
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -17,6 +21,10 @@ from conftest import PlainUser, Varfm
 from loopback import PAYLOAD, SHA256, Handler, Server, redirect, reset, serving, status, whole
 from tools import require_tool
 from vcf_bytes import GOOD
+
+from varfm.download import RemoteFile, fetch
+from varfm.errors import ModelError
+from varfm.https import Transport
 
 CLIENT = """
 import fcntl, json, os, sys, time
@@ -237,3 +245,68 @@ def test_cache_that_cannot_be_written_serves_what_it_holds(
     assert result.status == 0, result.err
     assert result.out.count(b"VARFM_MPRA_DRAGONN_HEPG2=") == 3
     assert sorted(cache.rglob("*")) == before
+
+
+CERTIFICATE = (
+    "req -x509 -newkey rsa:2048 -nodes -days 2 -keyout key.pem -out cert.pem -subj /CN=weights.example"
+    " -addext subjectAltName=DNS:weights.example"
+)
+
+
+class Proxy(socketserver.ThreadingTCPServer):
+    """Answers CONNECT for any host with a tunnel to one place, and notes who was asked for."""
+
+    daemon_threads = True
+    allow_reuse_address = True
+
+    def __init__(self, place: tuple[str, int]) -> None:
+        super().__init__(("127.0.0.1", 0), Tunnel)
+        self.place = place
+        self.asked: list[str] = []
+
+
+class Tunnel(socketserver.StreamRequestHandler):
+    server: Proxy
+
+    def handle(self) -> None:
+        self.server.asked.append(self.rfile.readline().decode().strip())
+        while self.rfile.readline().strip():
+            pass
+        self.wfile.write(b"HTTP/1.0 200 Connection established\r\n\r\n")
+        with socket.create_connection(self.server.place) as far:
+            pump = threading.Thread(target=_pump, args=(far, self.connection))
+            pump.start()
+            _pump(self.connection, far)
+            pump.join()
+
+
+def _pump(source: socket.socket, target: socket.socket) -> None:
+    try:
+        while piece := source.recv(65536):
+            target.sendall(piece)
+        target.shutdown(socket.SHUT_WR)
+    except OSError:
+        pass
+
+
+def test_download_goes_through_the_proxy_with_the_certificates_that_the_environment_trusts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subprocess.run([require_tool("openssl"), *CERTIFICATE.split()], cwd=tmp_path, check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
+    for name in ("no_proxy", "NO_PROXY", "SSL_CERT_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    file = RemoteFile("weights.h5", ("https://weights.example/weights.h5",), SHA256, len(PAYLOAD))
+    transport = Transport(attempts=1)
+    with serving() as server, Proxy(server.server_address) as proxy:  # type: ignore[arg-type]
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        threading.Thread(target=proxy.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{proxy.server_address[1]}")
+        with pytest.raises(ModelError, match=r"its certificate is not valid \(self-signed certificate\)"):
+            fetch(file, tmp_path / "cache", owner="toy", transport=transport)
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "cert.pem"))
+        fetch(file, tmp_path / "cache", owner="toy", transport=transport)
+        proxy.shutdown()
+    assert proxy.asked == ["CONNECT weights.example:443 HTTP/1.0"] * 2
+    assert (tmp_path / "cache" / "weights.h5").read_bytes() == PAYLOAD
