@@ -63,6 +63,25 @@ class Tail(nn.Module):
         return found + self.each(turned).sum((1, 2), keepdim=True)[:, 0] + turned.flatten(1).mean(1, keepdim=True)
 
 
+class Pairs(nn.Module):
+    """Convolutions in pairs with nothing between them, one of which something else reads, too."""
+
+    length = 50
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Sequential(nn.Conv1d(4, 6, 9, padding=4), nn.Conv1d(6, 6, 9, padding=4, bias=False))
+        self.second = nn.Sequential(nn.Conv1d(6, 6, 5, padding="same"), nn.Conv1d(6, 6, 3, padding=1))
+        self.read, self.reader = nn.Conv1d(6, 6, 3, padding=1), nn.Conv1d(6, 6, 1)
+
+    def forward(self, batch: Tensor) -> Tensor:
+        """(n, 50) base codes -> (n, 6, 50)."""
+        x = self.first(onehot(batch, dtype=self.reader.weight.dtype))
+        x = self.second(torch.relu(x))
+        read = self.read(x)
+        return read + self.reader(read)
+
+
 class Sized(NamedTuple):
     """A network and the bases it reads."""
 
@@ -71,7 +90,14 @@ class Sized(NamedTuple):
 
 
 def _made(name: str) -> Sized:
-    plain = {"mini": MiniNet, "mpra-dragonn": lambda: MpraDragonn(6), "xpresso": Xpresso, "odd": Odd, "tail": Tail}
+    plain = {
+        "mini": MiniNet,
+        "mpra-dragonn": lambda: MpraDragonn(6),
+        "xpresso": Xpresso,
+        "odd": Odd,
+        "tail": Tail,
+        "pairs": Pairs,
+    }
     if name in plain:
         network = plain[name]()
         return Sized(network, int(network.length))
@@ -84,7 +110,7 @@ def _made(name: str) -> Sized:
 
 
 SUPERVISED = (*CONFIGS, "expecto", "mini", "mpra-dragonn", "xpresso")
-TOYS = ("odd", "tail")
+TOYS = ("odd", "pairs", "tail")
 
 
 @cache

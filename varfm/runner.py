@@ -158,7 +158,8 @@ class Runner:
 
     @torch.inference_mode()
     def _forward(self, rows: list[Row]) -> Tensor:
-        outputs = self.network.forward(self._codes(rows, self.batch_rows))
+        codes = self._codes(rows, self.batch_rows)
+        outputs = self.changes.executor.reference(codes, [])[0] if self.is_incremental else self.network.forward(codes)
         self.output_bytes = outputs[0].numel() * outputs.element_size()
         # A copy lets go of the filled-up ones.
         return outputs if len(rows) == self.batch_rows else outputs[: len(rows)].clone()

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
 
+from varfm.delta.fusion import fused_pairs
 from varfm.delta.rules import Columns, Flat, Input, Rule, Span, Stack, Window, rule_of
 from varfm.delta.spans import Route, beside_of, places_of, route_of
 from varfm.delta.trace import evaluate, traced
@@ -94,6 +95,9 @@ class Executor:
                 self.rules[node] = rule
         self.constants = self._evaluated_constants()
         self._kept_whole = set(self._read_whole())
+        pairs = list(fused_pairs(self._nodes, self.rules, network))
+        self._skipped = {first for first, _, _ in pairs}
+        self._fused = {second: fused for _, second, fused in pairs}
         self._last_reader = {source: node for node in self._nodes for source in node.all_input_nodes}
         self.route = cache(self._route)
 
@@ -160,12 +164,12 @@ class Executor:
                 ]
             if node in self.constants:
                 continue
-            values[node] = codes if node.op == "placeholder" else evaluate(self.network, node, values)
+            values[node] = codes if node.op == "placeholder" else self._evaluated(node, values)
             if routes and node in self._kept_whole:
                 whole[node] = values[node]
             for route, kept in zip(routes, margins, strict=True):
                 for span in route.margins.get(node, ()):
-                    kept[node, span] = self._stretch(node, values[node], span).clone()
+                    kept[node, span] = self._stretch(node, values[node], span)
             self._forget(node, values)
         raise AssertionError("a graph ends with its output")
 
@@ -191,8 +195,23 @@ class Executor:
                     self._forget(node, run.values)
         raise AssertionError("a graph ends with its output")
 
+    def _evaluated(self, node: fx.Node, values: dict[fx.Node, Any]) -> Any:
+        if node in self._skipped:
+            return values[node.all_input_nodes[0]]  # the second of the pair is computed from the input of the first
+        if node in self._fused:
+            return self._fused[node](values[node.all_input_nodes[0]])
+        return evaluate(self.network, node, values)
+
     def _stretch(self, node: fx.Node, value: Tensor, span: Span) -> Tensor:
-        return value.narrow(places_of(self.rules[node]).axis, span.start, span.width)
+        """Copy positions of a node; those of a node that was skipped are computed from its input, which is `value`."""
+        rule = self.rules[node]
+        if node not in self._skipped:
+            return value.narrow(places_of(rule).axis, span.start, span.width).clone()
+        assert isinstance(rule, Window)
+        read = rule.reads(span)
+        inside = read.within(value.shape[2])
+        margins = (inside.start - read.start, read.stop - inside.stop)
+        return rule.apply(functional.pad(value.narrow(2, inside.start, inside.width), margins))
 
     def _forget(self, node: fx.Node, values: dict[fx.Node, Any]) -> None:
         for source in node.all_input_nodes:
