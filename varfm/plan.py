@@ -17,6 +17,7 @@ from varfm.protocols import Model
 Way = Literal["full", "incremental"]
 """How alternate windows are computed: whole, or from what changes in their reference window."""
 
+_SNVS_OF_A_CELL = 12  # three at each of four neighbouring bases, which are changes of one place
 _LEAST_CHANGED = 2  # an SNV changes two windows alike, one per strand
 
 
@@ -102,10 +103,16 @@ def make_plan(
         precision="float32",
         threads=threads or n_cpus(),
         batch_rows=rows,
-        changed_rows=tuple((name, max(n, _LEAST_CHANGED)) for name, n in rows),
+        changed_rows=tuple((name, n if on_gpu else _changed_rows(n)) for name, n in rows),
         executor=tuple((m.name, "incremental" if m.incremental and not exact_full else "full") for m in models),
         torch=_torch_version() if has_network else "not used",
     )
+
+
+def _changed_rows(batch_rows: int) -> int:
+    """Give the most rows that neighbouring SNVs of one window fill without a rest."""
+    most = max(_LEAST_CHANGED, min(batch_rows, _SNVS_OF_A_CELL))
+    return next(n for n in range(most, 0, -1) if _SNVS_OF_A_CELL % n == 0)
 
 
 def _torch_version() -> str:
