@@ -22,7 +22,7 @@ from toys import SHARED, needs_shared
 
 from varfm.cli.finetune import finetune as command
 from varfm.cli.main import run as varfm
-from varfm.errors import ModelError
+from varfm.errors import ModelError, OptionError
 from varfm.finetune import FILES
 from varfm.models import ModelOptions, catalog, load
 from varfm.models.language import LanguageNetwork
@@ -244,10 +244,13 @@ def test_without_the_extra_it_says_how_to_get_it(
     assert "pip install 'varfm[finetune]'" in capsys.readouterr().err
 
 
-def test_models_without_embeddings_are_refused(few: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["finetune", str(few / "table.tsv"), "-f", str(few / "planted.fa"), "-m", "mini"]
-    assert varfm([*words, "-o", str(tmp_path / "adapter")]) == 2
-    assert "mini is no language model" in capsys.readouterr().err
+def test_models_that_take_no_adapter_are_refused(few: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("mini", "phylogpn"):
+        words = ["finetune", str(few / "table.tsv"), "-f", str(few / "planted.fa"), "-m", name]
+        assert varfm([*words, "-o", str(tmp_path / "adapter")]) == 2
+        assert f"{name} takes no LoRA adapter" in capsys.readouterr().err
+        with pytest.raises(OptionError, match=f"--adapter does not apply to {name}"):
+            load(name, ModelOptions(adapter=tmp_path, offline=True))
 
 
 @pytest.mark.parametrize("damage", ["weights", "adapter", "cut", "pickle", "format"])
@@ -278,10 +281,11 @@ def test_a_head_that_does_not_belong_is_refused(
         load(GPN, options)
 
 
+ADAPTABLE = [name for name in SMALL if catalog.get(name).adaptable]
 QUICK = {GPN, "dnabert-2-117m", "hyenadna-tiny-1k-seqlen", "caduceus-ps_seqlen-131k_d_model-256_n_layer-16"}
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in SMALL])
+@pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in ADAPTABLE])
 def test_every_family_learns_in_all_its_layers_and_gives_it_back(name: str, tmp_path: Path) -> None:
     from varfm.fitting import Fit, LinearHead, Schedule, Task, adapted_layers, adapter_state, inject
     from varfm.models.lora import apply_adapter, read_adapter

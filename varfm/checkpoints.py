@@ -52,6 +52,7 @@ class Checkpoint:
         tracks_format: How that file is written.
         likelihood: How a language model scores: `masked`, `frames` (masked, tokens in a fixed frame, so that it takes
             no indels), `seen` (nothing hidden, no indels), `tokens` (those that differ), `causal`; else empty.
+        adaptable: False where a LoRA adapter does not fit a language model, as its weights are tied in another way.
         needs_genes: True if scores belong to genes, so that a run needs an annotation.
         hidden: Only for tests of varfm: not listed, and refused without VARFM_TESTING=1.
         packaged: Path of the weights inside the package `varfm`, with its sha256 in `packaged_sha256`.
@@ -82,6 +83,7 @@ class Checkpoint:
     tracks_file: str = ""
     tracks_format: TracksFormat = ""
     likelihood: Likelihood = ""
+    adaptable: bool = True
     needs_genes: bool = False
     hidden: bool = False
     packaged: str | None = None

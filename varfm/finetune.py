@@ -7,7 +7,7 @@ import json
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from varfm import __version__
-from varfm.errors import InputError, VarfmError
+from varfm.errors import InputError, OptionError, VarfmError
 from varfm.io.atomic import disk_errors
 from varfm.io.whole_folder import check_folder, whole_folder
 from varfm.labels import Labels, Split, read_labels, split_rows
@@ -127,6 +127,7 @@ def finetune(options: FinetuneOptions, advance: Advance) -> Report:
     from varfm.fitting import require_packages
 
     require_packages()
+    _check_models(options.session.models)
     check_folder(options.output, FILES, options.force)
     labels = read_labels(options.table)
     split_rows(labels, np.ones(len(labels.values), np.bool_), options.held_out, options.validation, 0)
@@ -151,6 +152,15 @@ def finetune(options: FinetuneOptions, advance: Advance) -> Report:
         )
         _write(options, session, fit, config, report)
     return report
+
+
+def _check_models(names: Sequence[str]) -> None:
+    for name in names:
+        checkpoint = catalog.get(name)
+        if not checkpoint.likelihood or not checkpoint.adaptable:
+            raise OptionError(
+                f"{checkpoint.name} takes no LoRA adapter. `varfm models info NAME` says which models do."
+            )
 
 
 @contextmanager

@@ -133,7 +133,7 @@ def _facts(checkpoint: Checkpoint) -> Iterator[tuple[str, str]]:
     yield "window", f"{checkpoint.window} bases"
     yield "index", f"{checkpoint.index}, counted from 0"
     yield "strands", checkpoint.strands
-    if checkpoint.likelihood:
+    if checkpoint.likelihood and checkpoint.adaptable:
         yield "adapters", "LoRA by --adapter; one of varfm finetune brings the score FINETUNED"
     yield "assembly", checkpoint.assembly or "any"
     yield "licence", _licence(checkpoint)

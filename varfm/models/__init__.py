@@ -87,9 +87,8 @@ def load(name: str, options: ModelOptions | None = None) -> Model:
     options = options or ModelOptions()
     checkpoint = catalog.get(name)
     module = importlib.import_module(f"varfm.models.{checkpoint.module}")
-    without_options(
-        checkpoint.name, **{choice: getattr(options, choice) for choice in sorted(CHOICES - module.OPTIONS)}
-    )
+    foreign = CHOICES - module.OPTIONS | (set() if checkpoint.adaptable else {"adapter"})
+    without_options(checkpoint.name, **{choice: getattr(options, choice) for choice in sorted(foreign)})
     if options.embeddings and not checkpoint.likelihood:
         raise OptionError(f"{checkpoint.name} is no language model and has no embeddings. See varfm models list.")
     local = weights.locate(

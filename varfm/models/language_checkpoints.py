@@ -57,6 +57,7 @@ def _phylogpn() -> Checkpoint:
         scores="LLR of the allele where the reference stands; alleles of REF's length only",
         strands=_BOTH,
         likelihood="seen",
+        adaptable=False,
         verified="the authors' class; same random weights, 2e-6",
         parameters=83_185_924,
     )
