@@ -251,3 +251,25 @@ def test_a_variant_of_expecto_costs_a_small_part_of_its_36_windows() -> None:
     whole, (_, (context,)) = n_flops(lambda: executor.reference(empty_codes(network.length), [route]))
     changed, _ = n_flops(lambda: executor.alternate(empty_codes(route.span.width), context))
     assert 0 < 2 * (whole + changed) <= 0.16 * 36 * naive
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "tolerance"),
+    [("deepsea", 1e-5), ("beluga", 1e-5), ("basset", 1e-5), ("basenji2", 1e-5), ("enformer", 1e-5), ("sei", 5e-5)],
+)
+def test_published_sizes_agree_in_single_precision(name: str, tolerance: float) -> None:
+    checkpoint = catalog.get(name)
+    module = importlib.import_module(f"varfm.models.{checkpoint.module}")
+    network = module.network_of(module.config_of(checkpoint)).eval().requires_grad_(False)
+    generator = torch.Generator().manual_seed(3)
+    for value in network.parameters():
+        value.normal_(0, (1.0 / value[0].numel()) ** 0.5 if value.dim() > 1 else 0.1, generator=generator)
+    length, executor = checkpoint.window, Executor(network, checkpoint.window)
+    base = window(length, 2)
+    with torch.inference_mode():
+        for place in (length // 2 - 1, 3):
+            row = base[:place] + bytes([(base[place] + 1) % 4]) + base[place + 1 :]
+            found = incremental(executor, [(base, row)], on_grid(changed_span(base, row), length))
+            expected = network(codes_of([row]))
+            assert float((found - expected).abs().max()) <= tolerance * float(expected.abs().max())
