@@ -22,7 +22,7 @@ PACKAGE = ROOT / "varfm"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 LAYERS = (
-    {"varfm.errors", "varfm.variants"},
+    {"varfm.errors", "varfm.digits", "varfm.variants"},
     {"varfm.windows"},
     {"varfm.protocols"},
     # What knows one thing: a file format, a network's input, a comparison of answers.

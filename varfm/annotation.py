@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from varfm.digits import is_whole
 from varfm.errors import InputError
 
 # `key "value"` or `key value`; a value in quotes may hold a semicolon.
@@ -136,7 +137,7 @@ def _read_header(annotation: Annotation, line: bytes, number: int) -> None:
     elif words[:1] == ["description:"]:
         match = _HUMAN_BUILD.search(" ".join(words))
         annotation.assembly = match[1] if match else annotation.assembly
-    elif len(words) == 4 and words[0] == "sequence-region" and words[3].isdecimal():
+    elif len(words) == 4 and words[0] == "sequence-region" and is_whole(words[3]):
         annotation.contig_ends.append((words[1], int(words[3]), number))
 
 

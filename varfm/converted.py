@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from varfm.checkpoints import Checkpoint, FileStatus, cache_folder
+from varfm.digits import is_whole
 from varfm.download import sha256_of
 from varfm.io.atomic import AtomicFile, disk_errors
 
@@ -98,7 +99,7 @@ def model_of(path: Path) -> str | None:
 def version_of(path: Path) -> int | None:
     """Give the version of the conversion that made a file; None if it is none, or does not say."""
     text = str((_metadata(path) or {}).get("conversion", ""))
-    return int(text) if text.isdecimal() else None
+    return int(text) if is_whole(text) else None
 
 
 def converted_config(path: Path) -> str | None:

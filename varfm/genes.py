@@ -16,6 +16,7 @@ from typing import Literal, NamedTuple
 
 from varfm.annotation import AnnotatedGene, Annotation, Transcript, read_annotation, without_version
 from varfm.contigs import ContigMap
+from varfm.digits import is_whole
 from varfm.errors import InputError
 from varfm.io.lines import read_lines
 from varfm.windows import Gene, Strand
@@ -251,8 +252,8 @@ def _bed_sites(path: str | Path, lines: Iterable[bytes], choice: _Choice) -> Ite
         if not raw.strip() or raw.startswith((b"#", b"track", b"browser")):
             continue
         fields = raw.decode("utf-8", "surrogateescape").split("\t")
-        is_whole = len(fields) >= 6 and fields[1].isdecimal() and fields[2].isdecimal() and fields[5] in ("+", "-")
-        if not is_whole or int(fields[1]) >= int(fields[2]):
+        is_site = len(fields) >= 6 and is_whole(fields[1]) and is_whole(fields[2]) and fields[5] in ("+", "-")
+        if not is_site or int(fields[1]) >= int(fields[2]):
             raise InputError(
                 f"{path}, line {number:,}: {' '.join(fields[:6])[:120]!r} is no gene. Expected contig, start, end, "
                 "name, score and strand (+ or -), separated by tabs, with 0 <= start < end."
@@ -268,7 +269,7 @@ def _bed_sites(path: str | Path, lines: Iterable[bytes], choice: _Choice) -> Ite
 def _expecto_sites(path: str | Path, lines: Iterable[bytes], choice: _Choice) -> Iterator[_Tss]:
     for number, row in enumerate(_expecto_rows(path, lines), 2):
         tss, strand = row["CAGE_representative_TSS"], row["strand"]
-        if not tss.isdecimal() or int(tss) < 1 or strand not in ("+", "-"):
+        if not is_whole(tss) or int(tss) < 1 or strand not in ("+", "-"):
             raise InputError(
                 f"{path}, line {number:,}: CAGE_representative_TSS {tss!r} on strand {strand!r} is no start site. "
                 "Download the file again."

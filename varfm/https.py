@@ -15,6 +15,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urljoin, urlsplit
 
 from varfm import __version__
+from varfm.digits import is_whole
 
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 _MAY_PASS = frozenset({408, 425, 429})
@@ -121,7 +122,7 @@ def _body(response: http.client.HTTPResponse, offset: int) -> Body:
     start, total = 0, _number(headers.get("Content-Length"))
     if response.status == 206:
         found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", headers.get("Content-Range", "").strip())
-        if found is None or int(found[1]) != offset:
+        if found is None or _number(found[1]) != offset:
             raise RangeRefused(f"the server answered with another range ({headers.get('Content-Range')})")
         start, total = offset, _number(found[2])
     etag = headers.get("ETag")
@@ -135,7 +136,7 @@ def _body(response: http.client.HTTPResponse, offset: int) -> Body:
 
 
 def _number(text: str | None) -> int | None:
-    return int(text) if text is not None and text.isascii() and text.isdigit() else None
+    return int(text) if text is not None and is_whole(text) else None
 
 
 def _check_address(url: str, transport: Transport) -> None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from varfm.digits import is_whole
 from varfm.errors import InputError, OptionError, printable
-from varfm.io.streams import open_stream
+from varfm.io.lines import read_lines
+from varfm.io.streams import STDIN
 
 COLUMNS = ("contig", "pos", "ref", "alt", "label")
 
@@ -60,23 +62,13 @@ def read_labels(path: str) -> Labels:
     Raises:
         InputError: If it cannot be read, lacks a column or any row, or a row is malformed.
     """
-    with open_stream(path) as stream:
-        lines = _lines(stream)
-        name = stream.name
-        places = _places(next(lines, ""), name)
-        rows = [_row(line, places, f"{name}, line {number:,}") for number, line in enumerate(lines, 2) if line]
+    lines = (line.decode("utf-8", "replace") for line in read_lines(path))
+    name = "<stdin>" if path == STDIN else path
+    places = _places(next(lines, ""), name)
+    rows = [_row(line, places, f"{name}, line {number:,}") for number, line in enumerate(lines, 2) if line]
     if not rows:
         raise InputError(f"{name}: no row. Give a table with at least two labelled variants.")
     return Labels(name, tuple(variant for variant, _ in rows), np.array([value for _, value in rows]))
-
-
-def _lines(stream: Iterable[bytes]) -> Iterator[str]:
-    rest = b""
-    for chunk in stream:
-        *lines, rest = (rest + chunk).split(b"\n")
-        yield from (line.removesuffix(b"\r").decode("utf-8", "replace") for line in lines)
-    if rest:
-        yield rest.removesuffix(b"\r").decode("utf-8", "replace")
 
 
 def _places(header: str, name: str) -> tuple[int, ...]:
@@ -97,7 +89,7 @@ def _row(line: str, places: Sequence[int], where: str) -> tuple[tuple[str, int, 
     contig, pos, ref, alt, label = (cells[place] for place in places)
     if not contig or any(sign.isspace() for sign in contig):
         raise InputError(f"{where}: {contig!r} is no name of a contig.")
-    if not (pos.isascii() and pos.isdecimal()) or len(pos) > 18:
+    if not is_whole(pos):
         raise InputError(f"{where}: pos is {printable(pos[:30])!r}, expected a whole number, 1 for the first base.")
     for column, bases in (("ref", ref), ("alt", alt)):
         if not bases or not _BASES.issuperset(bases):

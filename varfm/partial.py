@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from varfm.digits import is_whole
+
 _STALE_S = 3 * 24 * 3600
 _NOBODY = 0
 """Stands in the name of a piece instead of a process that works on it."""
@@ -76,7 +78,7 @@ def _free(target: Path) -> Iterator[Path]:
         for path in list(target.parent.iterdir()):
             if path.name.startswith(prefix) and path.suffix == ".part":
                 process = path.name.removeprefix(prefix).partition("-")[0]
-                if process.isdecimal() and not _is_running(int(process)):
+                if is_whole(process) and not _is_running(int(process)):
                     yield path
 
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
+from varfm.digits import is_whole
 from varfm.errors import DeviceError, OptionError
 from varfm.protocols import Model
 
@@ -140,7 +141,7 @@ def resolve_device(name: str) -> str:
             return "cuda:0"
         return "mps" if torch.backends.mps.is_available() else "cpu"
     kind, _, number = name.partition(":")
-    if kind not in ("cpu", "cuda", "mps") or (number and not (kind == "cuda" and number.isdecimal())):
+    if kind not in ("cpu", "cuda", "mps") or (number and not (kind == "cuda" and is_whole(number))):
         raise OptionError(f"--device {name}: give auto, cpu, cuda, cuda:N or mps.")
     if kind == "cuda":
         _check_cuda(name, int(number or 0))

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from varfm.contigs import ContigMap
+from varfm.digits import is_whole
 from varfm.errors import InputError, OptionError
 from varfm.io.lines import read_lines
 
@@ -105,8 +106,7 @@ def _parse_span(text: str, contig_map: ContigMap, genome_contigs: Mapping[str, i
 
 def _parse_places(text: str, places: str, length: int) -> tuple[int, int]:
     first, dash, last = places.partition("-")
-    # isdecimal: int() would also take blanks, signs and underscores
-    if not (first.isdecimal() and (last.isdecimal() or not last)) or int(first) < 1:
+    if not (is_whole(first) and (is_whole(last) or not last)) or int(first) < 1:
         raise OptionError(
             f"--regions {text!r}: {places!r} is no position and no span. Positions count from 1 and have no thousands "
             "commas, for example chr1:1000001-2000000."
@@ -123,7 +123,7 @@ def _read_bed(path: Path, contig_map: ContigMap, genome_contigs: Mapping[str, in
         if not line.strip() or line.startswith((b"#", b"track", b"browser")):
             continue
         words = line.decode("utf-8", "surrogateescape").split("\t" if b"\t" in line else None)
-        if len(words) < 3 or not (words[1].isdecimal() and words[2].isdecimal()) or int(words[1]) > int(words[2]):
+        if len(words) < 3 or not (is_whole(words[1]) and is_whole(words[2])) or int(words[1]) > int(words[2]):
             raise InputError(
                 f"{path}, line {number}: {' '.join(words[:3])!r} is no span. BED has contig, start and end, separated "
                 "by tabs, with 0 <= start <= end."

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from varfm.checkpoints import Checkpoint, TracksFormat, cache_folder, status_of
+from varfm.digits import is_whole
 from varfm.errors import ModelError, OptionError
 from varfm.https import Transport
 from varfm.overrides import table_beside
@@ -118,7 +119,7 @@ def choose(name: str, tracks: Sequence[Track], asked: Sequence[str]) -> tuple[in
     chosen: set[int] = set()
     for text in asked:
         found = [track.index for track in tracks if track.name == text]
-        if not found and text.isdecimal():
+        if not found and is_whole(text):
             found = _by_index(name, tracks, text)
         chosen.update(found or matching(name, tracks, text))
     return tuple(sorted(chosen))
@@ -198,7 +199,7 @@ def _basenji(table: _Table) -> Iterator[Track]:
     first: int | None = None
     for number, line in list(table.rows())[1:]:
         row = dict(zip(columns, table.fields(number, line, "\t", [len(columns)]), strict=True))
-        if not row["index"].isdecimal() or not row["description"].strip():
+        if not is_whole(row["index"]) or not row["description"].strip():
             raise table.error(number, "expected a number under index and a text under description")
         first = int(row["index"]) if first is None else first
         if int(row["index"]) != first + number - 2:

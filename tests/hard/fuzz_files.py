@@ -68,6 +68,7 @@ GFF3 = (
     b"chr1\tx\texon\t11\t60\t.\t+\t.\tParent=transcript:t1\nchr1\tx\tCDS\t21\t60\t.\t+\t0\tParent=transcript:t1\n"
 )
 BED = b"#comment\ntrack name=x\nchr1\t10\t500\tA\t0\t+\nchr1\t600\t900\tB\t0\t-\nchr2\t1\t5\tC\t0\t+\n"
+LABELS = b"contig\tpos\tref\talt\tlabel\nchr1\t1\tA\tC\t1\nchr1\t2\tC\tG\t0.5\n"
 EXPECTO = (
     b"id,symbol,seqnames,strand,CAGE_representative_TSS,type\n"
     b"ENSG1,A,chr1,+,100,protein_coding\nENSG2,B,chr1,-,500,protein_coding\n"

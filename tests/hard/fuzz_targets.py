@@ -26,6 +26,7 @@ from fuzz_files import (
     GENOME,
     GFF3,
     GTF,
+    LABELS,
     SAMPLES,
     TRACKS,
     VARIED,
@@ -57,6 +58,7 @@ from varfm.errors import InputError
 from varfm.genes import read_genes
 from varfm.genome import Genome
 from varfm.io.htslib import bcf_of_text
+from varfm.labels import read_labels
 from varfm.manifest import read_manifest
 from varfm.models import ModelOptions, catalog
 from varfm.models.loading import sizes
@@ -317,6 +319,7 @@ def _places() -> dict[str, Target]:
         "bed genes": Target((BED,), genes_of, "g.bed", text=True),
         "expecto genes": Target((EXPECTO,), genes_of, "g.csv", text=True),
         "bed regions": Target((BED,), regions_of, "r.bed", text=True),
+        "labels": Target((LABELS,), lambda path: read_labels(str(path)), "l.tsv", text=True),
         "contig map": Target((b"1\tchr1\n2 chr2\n#x\n",), contigs_of, "map.tsv", text=True),
     }
 

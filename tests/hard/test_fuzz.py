@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 import struct
 from pathlib import Path
 
@@ -108,6 +110,17 @@ def test_heap_of_texts_that_libhdf5_would_walk_for_ever_is_refused(tmp_path: Pat
     (tmp_path / "w.h5").write_bytes(content[: free + 8] + bytes(8) + content[free + 16 :])
     with pytest.raises(ModelError, match=r"damaged or cut HDF5 file \(the heap at byte [0-9,]+ is corrupt\)"):
         read_tensors(tmp_path / "w.h5")
+
+
+@pytest.mark.parametrize("target", ["bed genes", "bed regions", "gff3", "expecto genes", "tracks basenji", "labels"])
+@pytest.mark.parametrize("digits", ["9" * 5000, "\u0661"], ids=["many digits", "of another script"])
+def test_numbers_that_int_would_trip_over_are_refused_or_passed_over(tmp_path: Path, target: str, digits: str) -> None:
+    [content] = TARGETS[target].seeds
+    path = tmp_path / TARGETS[target].name
+    for found in re.finditer(rb"(?<![\w.])\d+(?![\w.])", content):
+        path.write_bytes(content[: found.start()] + digits.encode() + content[found.end() :])
+        with contextlib.suppress(VarfmError):
+            TARGETS[target].read(path)
 
 
 def test_deeply_nested_settings_are_a_usage_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from varfm.digits import is_whole
 from varfm.errors import OptionError
 from varfm.models.columns import COLUMNS, HEADLINES, MEASURES
 from varfm.protocols import Column, Model
@@ -162,7 +163,7 @@ def choose_tracks(name: str, known: Sequence[str], asked: Sequence[str]) -> tupl
 
     chosen: set[int] = set()
     for text in asked:
-        if text.isdecimal() and int(text) < len(known):
+        if is_whole(text) and int(text) < len(known):
             chosen.add(int(text))
             continue
         if text in known:

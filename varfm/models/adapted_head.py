@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from varfm.digits import is_whole
 from varfm.errors import ModelError
 from varfm.readers.safetensors import read, read_metadata, recognises, write_safetensors
 from varfm.scorers.embedding import Head
@@ -70,7 +71,7 @@ def read_head(folder: Path) -> TrainedHead | None:
         return None
     content = path.read_bytes()
     about: Mapping[str, str] = read_metadata(path) if recognises(content[:9]) else {}
-    if about.keys() != _KEYS or about["format"] != _FORMAT or not about["window"].isdecimal():
+    if about.keys() != _KEYS or about["format"] != _FORMAT or not is_whole(about["window"]):
         raise ModelError(f"{path}: not a head that this version of varfm wrote. {_AGAIN}")
     tensors = read(path)
     tensors.check_finite()

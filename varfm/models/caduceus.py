@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from varfm.checkpoints import Checkpoint, LocalWeights
+from varfm.digits import is_whole
 from varfm.encoding.characters import HYENADNA, Characters, read_characters
 from varfm.errors import ModelError
 from varfm.models import ModelOptions
@@ -136,7 +137,7 @@ class CaduceusConfig:
 
 def _complement(table: Mapping[str, object], n_vocabulary: int, path: Path) -> tuple[int, ...]:
     """Give the complements by token; rows that the table lacks are their own, as upstream fills it up."""
-    found = {int(token): other for token, other in table.items() if token.isdecimal()}
+    found = {int(token): other for token, other in table.items() if is_whole(token)}
     opposite = [other for other in found.values() if type(other) is int]
     if not found or len(opposite) != len(table) or sorted(found) != list(range(len(table))):
         raise ModelError(
