@@ -16,6 +16,8 @@ from vcf_bytes import GOOD, HEAD, bgzf, record, vcf
 
 from varfm.errors import InputError
 from varfm.io import lines
+from varfm.io.inflate import READ_BYTES
+from varfm.io.streams import open_stream
 from varfm.io.terminal import TerminalFile
 
 TITLE = "\x1b]0;owned\x07"
@@ -159,6 +161,14 @@ def test_line_at_the_limit_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     (tmp_path / "a").write_bytes(b"A" * (5 << 20) + b"\nB")
     with pytest.raises(InputError, match="longer than 3 MiB"):
         list(lines.read_lines(tmp_path / "a"))
+
+
+def test_bgzf_bomb_is_unpacked_in_pieces(tmp_path: Path) -> None:
+    (tmp_path / "bomb.gz").write_bytes(bgzf(b"A" * (64 << 20), 65_000))
+    assert (tmp_path / "bomb.gz").stat().st_size < READ_BYTES
+    with open_stream(str(tmp_path / "bomb.gz")) as stream:
+        sizes = [len(chunk) for chunk in stream]
+    assert sum(sizes) == 64 << 20 and max(sizes) <= 16 << 20
 
 
 BOUNDED = """

@@ -13,6 +13,7 @@ Read = Callable[[int], bytes]
 """Gives at most n further bytes of the compressed file; no bytes at the end."""
 
 READ_BYTES = 1 << 20
+_MOST_BLOCKS = 256
 BGZF_EOF = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
 """The empty block that ends every complete BGZF file (SAM specification, 4.1.2)."""
 
@@ -44,7 +45,7 @@ def inflate_bgzf(name: str, read: Read, start: bytes) -> Iterator[bytes]:
 
 
 def bgzf_blocks(name: str, read: Read, start: bytes, offset: int = 0) -> Iterator[list[tuple[int, bytearray]]]:
-    """Give the blocks of a BGZF file, about a megabyte of the file at a time, without end markers.
+    """Give the blocks of a BGZF file, at most a megabyte of the file or 256 at a time, without end markers.
 
     Args:
         name: As errors call the file.
@@ -68,6 +69,9 @@ def bgzf_blocks(name: str, read: Read, start: bytes, offset: int = 0) -> Iterato
             if not last_was_marker:
                 blocks.append((offset + used, _inflate_block(name, block, offset + used)))
             used = end
+            if len(blocks) == _MOST_BLOCKS:  # a megabyte of the smallest blocks unpacks to two gigabytes
+                yield blocks
+                blocks = []
         if blocks:
             yield blocks
         offset += used
