@@ -54,6 +54,8 @@ def test_the_published_network_has_its_parameters_and_reads_481_bases() -> None:
         ({"kernel_size": 4}, "its kernel odd"),
         ({"stack_size": 9}, "dilations 10,000 at most"),
         ({"num_stacks": 0}, "num_stacks is 0"),
+        ({"num_stacks": 100_000}, "num_stacks is 100000, expected a whole number from 1 to 1,000"),
+        ({"num_stacks": 900, "stack_size": 2}, "blocks of PhyloGPN must be 1,000 at most"),
         ({"n_layers": 3}, "n_layers: not known"),
     ],
     ids=str,

@@ -27,7 +27,7 @@ from varfm.errors import ModelError
 from varfm.models import ModelOptions
 from varfm.models.bert_layers import row_by_row
 from varfm.models.loading import State, loaded
-from varfm.models.settings import Settings
+from varfm.models.settings import MAX_LAYERS, Settings
 from varfm.models.zero_shot import OPTIONS, Reading, language_model, published_sizes
 from varfm.protocols import Model
 from varfm.readers import Tensors
@@ -71,6 +71,8 @@ class PhyloGpnConfig:
         sizes = (self.width, self.n_inner, self.kernel, self.n_dilations, self.n_stacks)
         if not 1 <= min(sizes) <= max(sizes) <= _MAX_SIZE or self.kernel ** (self.n_dilations - 1) > _MAX_DILATION:
             raise ModelError(f"{self}: sizes of PhyloGPN must be at least 1, and dilations {_MAX_DILATION:,} at most.")
+        if self.n_dilations * self.n_stacks > MAX_LAYERS:
+            raise ModelError(f"{self}: blocks of PhyloGPN must be {MAX_LAYERS:,} at most.")
         if self.width % 2 or self.n_inner % 2 or self.kernel % 2 == 0:
             raise ModelError(f"{self}: channels of PhyloGPN must be even, for two strands, and its kernel odd.")
 
@@ -101,8 +103,8 @@ class PhyloGpnConfig:
             width=keys.number("outer_dim", 960),
             n_inner=keys.number("inner_dim", 480),
             kernel=keys.number("kernel_size", 5),
-            n_dilations=keys.number("stack_size", 2),
-            n_stacks=keys.number("num_stacks", 20),
+            n_dilations=keys.layers("stack_size", 2),
+            n_stacks=keys.layers("num_stacks", 20),
         )
         keys.check_all_read()
         return found
