@@ -95,7 +95,7 @@ def test_member_in_a_folder_of_the_cache_is_put_there(server: Server, tmp_path: 
     assert (tmp_path / "resources" / "names").read_bytes() == CONTENTS["model/names"]
 
 
-@pytest.mark.parametrize("archive_sha256", [None, hashlib.sha256(ARCHIVE[:-100]).hexdigest()])
+@pytest.mark.parametrize("archive_sha256", [None, hashlib.sha256(ARCHIVE[:-100]).hexdigest()], ids=["none", "given"])
 def test_cut_archive_is_refused_and_leaves_nothing(server: Server, tmp_path: Path, archive_sha256: str | None) -> None:
     server.script = [body(ARCHIVE[:-100])]
     with pytest.raises(ModelError, match=r"damaged or cut archive"):
