@@ -88,32 +88,37 @@ def line(name: str, rounds: int, threads: int, peak: float) -> list[str]:
     network = drawn(name)
     case = case_of(name, network, threads)
     n_flops, part = work(case)
-    bases = [window(case.incremental.network.length, seed) for seed in range(case.n_isolated * (rounds + 1))]
     spent: dict[str, list[float]] = {"full": [], "isolated": [], "shared": [], "tangermeme": []}
     error = 0.0
-    for turn in range(rounds + 1):  # the first one warms up
-        part_of_bases = bases[turn * case.n_isolated : (turn + 1) * case.n_isolated]
-        changes = [snv(base, len(base) // 2 - 1) for base in part_of_bases]
-        asked: list[Asked] = [*part_of_bases, *changes]
-        seconds, found = timed(lambda asked=asked: case.incremental.outputs(asked))
-        spent["isolated"].append(seconds / len(changes))
-        rows = [row for one in asked for row in case.windows(one.row if isinstance(one, Change) else one)]
-        seconds, whole = timed(lambda rows=rows: case.full.outputs(rows))
-        spent["full"].append(2 * seconds / len(asked))
-        error = max(error, largest_error(found, whole, case))
-        shared = [change for base in part_of_bases[: ROWS[name]] for change in neighbours(base)]
-        seconds, _ = timed(lambda shared=shared: case.incremental.outputs(shared))
-        reference = case.incremental.batch_rows * spent["full"][-1] / 2
-        spent["shared"].append((seconds - reference) / len(shared))
-        if name != "expecto" and (others := tangermeme()):
-            seconds, _ = timed(lambda n=part_of_bases: others(network, n, ROWS[name]))
-            spent["tangermeme"].append(seconds / len(changes))
+    for number in range(rounds + 1):  # the first one warms up
+        n, length = case.n_isolated, case.incremental.network.length
+        bases, others = ([window(length, 2 * n * number + n * half + row) for row in range(n)] for half in (0, 1))
+        error = max(error, one_round(case, bases, others[: ROWS[name]], spent))
+        if name != "expecto" and (effects := tangermeme()):
+            seconds, _ = timed(lambda rows=bases: effects(network, rows, ROWS[name]))
+            spent["tangermeme"].append(seconds / n)
     median = {key: statistics.median(values[1:]) if values else float("nan") for key, values in spent.items()}
     full = median["full"]  # of both alleles
-    ratios = full / median["isolated"], full / 2 / max(median["shared"], 1e-9)
+    ratios = full / median["isolated"], full / 2 / median["shared"]
     numbers = [n_flops / 1e9, part, full * 1e3, median["isolated"] * 1e3, ratios[0], median["shared"] * 1e3, ratios[1]]
     numbers += [2 * n_flops / full / peak, error, median["tangermeme"] * 1e3]
     return [f"{number:.4g}" for number in (*numbers, median["tangermeme"] / median["isolated"])]
+
+
+def one_round(case: Case, bases: list[Row], others: list[Row], spent: dict[str, list[float]]) -> float:
+    """Let every way take its turn, note the seconds per SNV, and give the largest error."""
+    changes = [snv(base, len(base) // 2 - 1) for base in bases]
+    asked: list[Asked] = [*bases, *changes]
+    seconds, found = timed(lambda: case.incremental.outputs(asked))
+    spent["isolated"].append(seconds / len(changes))
+    rows = [row for one in asked for row in case.windows(one.row if isinstance(one, Change) else one)]
+    seconds, whole = timed(lambda: case.full.outputs(rows))
+    spent["full"].append(2 * seconds / len(asked))
+    shared = [change for base in bases[: len(others)] for change in neighbours(base) if change not in found]
+    seconds, _ = timed(lambda: case.incremental.outputs(shared))
+    reference, _ = timed(lambda: case.incremental.outputs(others))
+    spent["shared"].append((seconds - reference) / len(shared))
+    return largest_error(found, whole, case)
 
 
 def case_of(name: str, network: nn.Module, threads: int) -> Case:
@@ -123,7 +128,7 @@ def case_of(name: str, network: nn.Module, threads: int) -> Case:
         beluga = drawn("beluga")
         beluga.load_state_dict(network.state_dict())
         starts, width = network.starts, beluga.length
-        full = runner("full", beluga, 9, threads, full=True)
+        full = runner("beluga", beluga, 9, threads, full=True)
         incremental = runner(name, network, rows, threads)
         return Case(incremental, full, lambda row: [row[start : start + width] for start in starts], rows)
     ways = [runner(name, network, rows, threads, full=full) for full in (False, True)]
