@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 from hypothesis import settings
 
 # The machine's load must not fail a test.
 settings.register_profile("varfm", deadline=None, max_examples=60, print_blob=True)
 settings.load_profile("varfm")
+
+# A shell ignores SIGINT in what it starts in the background, and its children would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(params=["cpu", "cuda"])

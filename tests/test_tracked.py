@@ -122,6 +122,7 @@ def test_what_cannot_be_is_refused(tmp_path: Path, options: dict[str, object], m
 GIVEN: dict[str, object] = {
     "indel_mode": "anchor", "strands": "forward", "tracks": ("a",), "scores": ("SAR",), "bins": "1", "shifts": (0,),
     "max_distance": 0, "window": 100, "compat": "selene", "model_config": Path("sizes.json"),
+    "adapter": Path("adapter"),
 }  # fmt: skip
 
 

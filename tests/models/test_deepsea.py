@@ -292,7 +292,7 @@ def test_the_default_scores_are_difference_and_log_odds_of_each_strand(name: str
 def test_all_scores_of_deepsea_can_be_asked_for_but_evalues_need_their_background(tmp_path: Path) -> None:
     model = loaded(tmp_path, "deepsea", scores=("LOG2FC", "logit", "DIFF", "LOGODDS"))
     assert [column.name for column in model.scorer.columns] == ["DIFF_T0", "LOGODDS_T0", "LOGIT_T0", "LOG2FC_T0"]
-    with pytest.raises(OptionError, match=r"resources.ecdfs"):
+    with pytest.raises(ModelError, match=r"resources.ecdfs"):
         loaded(tmp_path, "deepsea", scores=("evalue",))
 
 

@@ -36,5 +36,7 @@ def on_grid(span: Span, length: int) -> Span:
     first, last = ((place - offset) // STEP for place in (span.start, span.stop - 1))
     if last - first < _MOST_CELLS:
         return Span(offset + first * STEP, offset + (last + 1) * STEP).within(length)
-    start, stop = span.start * _N_PARTS // length, -(-span.stop * _N_PARTS // length)
+    # The last part that begins no later than the span, and the first that ends no sooner: parts begin at whole bases.
+    start = (_N_PARTS * (span.start + 1) - 1) // length
+    stop = _N_PARTS * (span.stop - 1) // length + 1
     return Span(start * length // _N_PARTS, -(-stop * length // _N_PARTS))
