@@ -14,7 +14,7 @@ from varfm import __version__
 from varfm.cache import cache_root
 from varfm.weights import presence, readable_size
 
-EXTRAS = {"parquet": ("pyarrow",), "plot": ("matplotlib",), "lm": ("transformers",), "finetune": ("peft", "sklearn")}
+EXTRAS = {"parquet": ("pyarrow",), "lm": ("transformers",), "finetune": ("peft", "sklearn")}
 _PACKAGES = ("torch", "numpy", "pysam", "pandas", "h5py", "safetensors", "rich-click")
 
 
