@@ -154,6 +154,26 @@ def test_nan_is_found_at_any_place_of_a_large_tensor(tmp_path: Path, place: int,
         tensors.check_finite()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_mapped_file_is_in_memory_only_where_it_is_used(tmp_path: Path) -> None:
+    arrays = {f"a{n}": np.ones(2_000_000, np.float32) for n in range(16)}
+    save_file(arrays, tmp_path / "w")
+    code = """
+import pathlib, sys, torch
+from varfm.readers import read_tensors
+def peak(): return next(int(l.split()[1]) for l in open("/proc/self/status") if l.startswith("VmHWM"))
+read_tensors(pathlib.Path(sys.argv[2]))
+before = peak()
+tensors = read_tensors(pathlib.Path(sys.argv[1]))
+print(peak() - before, len(tensors))
+"""
+    save_file({"a": np.ones(1, np.float32)}, tmp_path / "small")
+    command = [sys.executable, "-c", code, str(tmp_path / "w"), str(tmp_path / "small")]
+    grown, n_tensors = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    assert int(n_tensors) == 16
+    assert int(grown) < 128_000 / 4  # of the file's 128 MB, in kB
+
+
 def test_looking_for_nan_takes_little_memory(tmp_path: Path) -> None:
     tensors = Tensors(tmp_path, {"a": np.zeros(4_000_000, np.float32), "b": np.zeros((2000, 2000), np.float32).T})
     tracemalloc.start()

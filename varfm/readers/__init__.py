@@ -13,7 +13,7 @@ __all__ = ["Tensors", "read_tensors"]
 
 _HEAD_BYTES = 4096
 _TAIL_BYTES = 8
-_READERS = (keras_h5, safetensors, torch_pickle, xgboost_linear, torch7)
+_READERS = (keras_h5, torch_pickle, xgboost_linear, torch7)
 _EXPECTED = (
     "a weight file: Keras (HDF5), PyTorch (a state dict), safetensors, Torch7, the .index of a TensorFlow checkpoint, "
     "a linear xgboost model, or a folder of Hugging Face"
@@ -31,9 +31,7 @@ def read_tensors(path: Path) -> Tensors:
         ModelError: If the file cannot be read, is damaged, holds NaN or infinity, or is of no known format.
     """
     path = folder.checkpoint_of(path)
-    tensors = folder.read_shards(path, _read_file) if folder.names_shards(path) else _read_file(path)
-    tensors.check_finite()
-    return tensors
+    return folder.read_shards(path, _read_file) if folder.names_shards(path) else _read_file(path)
 
 
 def _read_file(path: Path) -> Tensors:
@@ -46,8 +44,14 @@ def _read_file(path: Path) -> Tensors:
             tail = file.read(_TAIL_BYTES)
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror}). Give a weight file that you may read.") from error
-    if tf_bundle.recognises_end(tail):
-        return tf_bundle.read(path)
+    if safetensors.recognises(head):
+        return safetensors.read(path)
+    tensors = tf_bundle.read(path) if tf_bundle.recognises_end(tail) else _read_whole(path, head)
+    tensors.check_finite()
+    return tensors
+
+
+def _read_whole(path: Path, head: bytes) -> Tensors:
     for reader in _READERS:
         if reader.recognises(head):
             tensors: Tensors = reader.read(path)

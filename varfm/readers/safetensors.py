@@ -41,10 +41,17 @@ def read(path: Path) -> Tensors:
     """Read every tensor under its name in the file, memory-mapped; BF16 becomes float32, BOOL becomes uint8.
 
     Raises:
-        ModelError: If the file is damaged, or holds anything but integers and floats of 16, 32 and 64 bits.
+        ModelError: If the file is damaged, or holds NaN, infinity, or anything but integers and floats of 16, 32 and 64
+            bits.
     """
+    with _opened(path) as file:
+        keys = list(file.keys())
+    for key in keys:
+        # Each through a mapping of its own, so that the memory of what was only looked at is given back.
+        with _opened(path) as file:
+            Tensors(path, {key: _array(file, key, path)}).check_finite()
     with _opened(path) as file:  # through torch, since safetensors copies what it gives as NumPy arrays
-        return Tensors(path, {key: _array(file, key, path) for key in file.keys()})
+        return Tensors(path, {key: _array(file, key, path) for key in keys})
 
 
 def read_metadata(path: Path) -> dict[str, str]:
