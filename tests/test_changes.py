@@ -56,7 +56,9 @@ class Small(nn.Module):
         return [sequence]
 
     def forward(self, batch: Tensor) -> Tensor:
-        return self.dense(torch.max_pool1d(torch.relu(self.conv(onehot(batch))), 3).flatten(1))
+        return self.dense(
+            torch.max_pool1d(torch.relu(self.conv(onehot(batch, dtype=self.conv.weight.dtype))), 3).flatten(1)
+        )
 
     def reduce(self, haplotype: Haplotype, sequence: bytes, outputs: Sequence[Tensor]) -> Tensor:
         return outputs[0]

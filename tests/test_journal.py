@@ -15,7 +15,7 @@ PIECES = ([b"one\n", b"1"], [b"two\nthree\n", b""], [b"four\n", b"4444"])
 
 
 def chunk(number: int) -> Chunk:
-    return Chunk(number * 10, number, {"mini": {"OK": number}}, {"mini": 0}, [], [])
+    return Chunk(number * 10, number, {"mini": {"OK": number}}, {"mini": 0}, {}, [], [])
 
 
 @pytest.fixture

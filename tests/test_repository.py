@@ -36,6 +36,7 @@ LAYERS = (
         "varfm.readers",
         "varfm.encoding",
         "varfm.delta",
+        "varfm.precision",
         "varfm.scorers",
         "varfm.svg",
     },

@@ -17,7 +17,7 @@ from varfm.engine import Engine
 from varfm.genes import GeneIndex
 from varfm.genome import Genome
 from varfm.io.vcf import VcfReader
-from varfm.plan import make_plan
+from varfm.plan import Precision, make_plan
 from varfm.protocols import Column, Model, Row
 from varfm.scorers.expression import TssScorer
 from varfm.scorers.matrix import Group, MatrixScorer, TrackName
@@ -216,9 +216,12 @@ def run_files(
     block_records: int = 4096,
     batch_size: int | None = None,
     exact_full: bool = False,
+    precision: Precision = "float32",
 ) -> list[Toy]:
     """Score a VCF file; an allele without score gives one entry without scores."""
-    plan = make_plan([model], device="cpu", batch_size=batch_size, threads=1, exact_full=exact_full)
+    plan = make_plan(
+        [model], device="cpu", batch_size=batch_size, threads=1, exact_full=exact_full, precision=precision
+    )
     found: list[Toy] = []
     n_records, n_columns = 0, len(model.scorer.columns)
     with Genome(fasta, fasta.parent / "cache") as genome, VcfReader(str(vcf)) as reader:
@@ -252,6 +255,7 @@ def run_toy(
     genes: Sequence[Gene] = (),
     batch_size: int | None = None,
     exact_full: bool = False,
+    precision: Precision = "float32",
 ) -> list[Toy]:
     """Score records on a genome given as text; a genome of one string is contig `c`."""
     with tempfile.TemporaryDirectory() as name:
@@ -259,7 +263,9 @@ def run_toy(
         fasta = write_fasta(folder, {"c": contigs} if isinstance(contigs, str) else contigs)
         vcf = folder / "toy.vcf"
         vcf.write_text(vcf_text(records))
-        return run_files(model, fasta, vcf, genes=genes, batch_size=batch_size, exact_full=exact_full)
+        return run_files(
+            model, fasta, vcf, genes=genes, batch_size=batch_size, exact_full=exact_full, precision=precision
+        )
 
 
 def one(found: Sequence[Toy]) -> Toy:

@@ -65,6 +65,8 @@ def run_options(session: Session) -> list[tuple[str, str]]:
     resolved = [
         ("on_ref_mismatch", "error" if options.stop_on_ref_mismatch else "skip"),
     ]
+    if session.plan.precision != "float32":
+        resolved.append(("precision", session.plan.precision))
     if session.genes is not None:
         resolved += [
             ("genes", session.gene_source),
@@ -110,7 +112,13 @@ def describe_run(
     )
 
 
-def complete(run: Manifest, summary: Summary, outputs: list[FileRecord], halved: Mapping[str, int]) -> Manifest:
+def complete(
+    run: Manifest,
+    summary: Summary,
+    outputs: list[FileRecord],
+    halved: Mapping[str, int],
+    errors: Mapping[str, float],
+) -> Manifest:
     """Fill in what is known at the end of a run.
 
     Args:
@@ -118,11 +126,13 @@ def complete(run: Manifest, summary: Summary, outputs: list[FileRecord], halved:
         summary: What was done.
         outputs: Files with their digests.
         halved: As `halvings` gives it.
+        errors: As `measured_errors` gives it.
     """
-    from varfm.manifest import Counts, utc_time
+    from varfm.manifest import Counts, utc_time, with_errors
 
     counts = Counts(summary.n_records, summary.n_alleles, status_words(summary.counts))
-    return replace(run, plan={**run.plan, "halved": dict(halved)}, counts=counts, outputs=outputs, ended=utc_time())
+    plan = with_errors({**run.plan, "halved": dict(halved)}, errors)
+    return replace(run, plan=plan, counts=counts, outputs=outputs, ended=utc_time())
 
 
 def status_words(counts: Mapping[str, Counter[Status]]) -> dict[str, dict[str, int]]:
@@ -133,6 +143,12 @@ def status_words(counts: Mapping[str, Counter[Status]]) -> dict[str, dict[str, i
 def halvings(session: Session) -> dict[str, int]:
     """Count, per model, how often memory ran out so far, so that it goes on with half the rows per batch."""
     return {engine.model.name: engine.runner.halved for engine in session.engines if engine.runner}
+
+
+def measured_errors(session: Session) -> dict[str, float]:
+    """Give, per model in mixed precision, by how much differences of its first batch were off, as a part of them."""
+    runners = {engine.model.name: engine.runner for engine in session.engines if engine.runner}
+    return {name: runner.precision_error for name, runner in runners.items() if runner.precision_error is not None}
 
 
 def _selection(session: Session) -> dict[str, str]:

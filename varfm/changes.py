@@ -10,6 +10,7 @@ from torch import Tensor
 
 from varfm.delta.executor import Context, Executor, joined
 from varfm.delta.grid import changed_span, is_narrow, on_grid
+from varfm.delta.rules import Span
 from varfm.delta.spans import Route
 from varfm.protocols import Asked, Change, Row
 
@@ -40,9 +41,9 @@ class References:
         self.unchanged: list[Change] = []
         for change in changes:
             of_base = self._changes.setdefault(change.base, {})
-            span = changed_span(*change)
-            if span.width:
-                of_base.setdefault(executor.route(on_grid(span, executor.length)), []).append(change)
+            span = compared_span(change, executor.length)
+            if span is not None:
+                of_base.setdefault(executor.route(span), []).append(change)
             else:
                 self.unchanged.append(change)
         self.left: list[Row] = list(dict.fromkeys([*self._changes, *rows]))
@@ -59,6 +60,14 @@ class References:
         chosen = context.chosen(torch.tensor(wanted, device=context.device))
         self.pending.setdefault(route, []).append((chosen, [self._changes[rows[number]][route] for number in wanted]))
         self.pending_bytes += chosen.n_bytes
+
+
+def compared_span(change: Change, length: int) -> Span | None:
+    """Give the span of the grid in which a change is computed: its own, or the one of its difference; None for none."""
+    if change.span is not None:
+        return Span(*change.span)
+    differing = changed_span(change.base, change.row)
+    return on_grid(differing, length) if differing.width else None
 
 
 class Changes:

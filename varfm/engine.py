@@ -14,7 +14,7 @@ from varfm.alleles import Aligned, Alleles
 from varfm.errors import OptionError
 from varfm.genome import Genome, reverse_complement
 from varfm.plan import Plan
-from varfm.protocols import Asked, Change, DirectScorer, GeneIndex, Model, Row, Scored, Scorer, n_bytes
+from varfm.protocols import Asked, DirectScorer, GeneIndex, Model, Row, Scored, Scorer, n_bytes
 from varfm.variants import Status
 from varfm.windows import Gene, Haplotype, Site, Strand
 
@@ -167,13 +167,17 @@ class Engine:
         if not self.runner.is_incremental:
             return [list(of_one) for of_one in rows]
         asked: list[list[Asked]] = []
-        bases: dict[Strand, Row] = {}
-        for haplotype, (row,) in zip(haplotypes, rows, strict=True):
+        references: dict[Strand, int] = {}
+        for number, (haplotype, (row,)) in enumerate(zip(haplotypes, rows, strict=True)):
+            asked.append([row])
             if haplotype.variant is None:
-                bases[haplotype.strand] = row
-                asked.append([row])
+                references[haplotype.strand] = number
             else:
-                asked.append([Change(bases[haplotype.strand], row)])
+                reference = references[haplotype.strand]
+                base = rows[reference][0]
+                of_reference, of_alternate = self.runner.compared(base, row)
+                assert asked[reference][0] in (base, of_reference), "a reference is compared in one span"
+                asked[reference], asked[number] = [of_reference], [of_alternate]
         return asked
 
     def _sequences(self, haplotypes: list[Haplotype]) -> list[bytes]:

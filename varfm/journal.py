@@ -43,6 +43,7 @@ class Chunk:
         n_records: Records written by it.
         status: Model name to status word to alleles.
         halved: Model name to how often memory ran out during it.
+        errors: As `account.measured_errors` gives it.
         sizes: Bytes of its piece of each part.
         digests: sha256 of each piece.
     """
@@ -51,6 +52,7 @@ class Chunk:
     n_records: int
     status: dict[str, dict[str, int]]
     halved: dict[str, int]
+    errors: dict[str, float]
     sizes: list[int]
     digests: list[str]
 

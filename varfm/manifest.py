@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
@@ -136,8 +136,29 @@ class Manifest:
             target.publish()
 
 
+_MEASURED = "precision_error"
 _DECISIVE = ("varfm", "torch", "numpy")
 _TEXT_SUFFIXES = (".vcf", ".vcf.gz", ".tsv", ".tsv.gz")
+
+
+def with_errors(plan: dict[str, object], errors: Mapping[str, float]) -> dict[str, object]:
+    """Put what was measured in mixed precision into a plan, model name to relative error, if there is anything."""
+    return {**plan, _MEASURED: dict(errors)} if errors else plan
+
+
+def errors_of(plan: Mapping[str, object]) -> dict[str, float]:
+    """Give what `with_errors` put into a plan."""
+    found = plan.get(_MEASURED)
+    errors = found if isinstance(found, dict) else {}
+    return {name: value for name, value in errors.items() if isinstance(value, float)}
+
+
+def largest_errors(parts: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """Give the largest error of each model among parts of a run."""
+    largest: dict[str, float] = {}
+    for errors in parts:
+        largest |= {name: max(value, largest.get(name, 0.0)) for name, value in errors.items()}
+    return largest
 
 
 class Difference(NamedTuple):
@@ -180,6 +201,8 @@ def _facts(manifest: Manifest) -> dict[str, str]:
         facts |= {f"{name} of {model.name}": value for name, value in model.options.items()}
     facts |= manifest.options | manifest.selection
     for name, value in manifest.plan.items():
+        if name == _MEASURED:  # of the records that happened to come first; nothing that is written depends on it
+            continue
         facts |= (
             {f"{name} of {key}": str(n) for key, n in value.items()} if isinstance(value, dict) else {name: str(value)}
         )

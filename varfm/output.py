@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from varfm import __version__
-from varfm.account import Summary, complete, describe_run, halvings, run_options, summarise
+from varfm.account import Summary, complete, describe_run, halvings, measured_errors, run_options, summarise
 from varfm.errors import OptionError
 from varfm.io.atomic import AtomicFile, check_target, disk_errors
 from varfm.io.formulas import without_formulas
@@ -136,7 +136,8 @@ def write_scores(session: Session, options: OutputOptions, advance: Advance, pic
         record = None
         if manifest:
             run = describe_run(session, options.command, started)
-            record = complete(run, summary, describe_outputs(vcf, tables, drawn), halvings(session))
+            outputs = describe_outputs(vcf, tables, drawn)
+            record = complete(run, summary, outputs, halvings(session), measured_errors(session))
         publish(vcf, [*tables, *drawn], manifest, record)
     return summary
 

@@ -9,11 +9,14 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 from varfm.digits import is_whole
 from varfm.errors import DeviceError, OptionError
 from varfm.protocols import Model
+
+Precision = Literal["float32", "mixed", "bfloat16"]
+"""What networks compute in. Mixed: reference windows in bfloat16, what changes in them in float32 for both alleles."""
 
 Way = Literal["full", "incremental"]
 """How alternate windows are computed: whole, or from what changes in their reference window."""
@@ -28,7 +31,7 @@ class Plan:
 
     Attributes:
         device: As torch writes it: `cpu`, `cuda:0`, `mps`.
-        precision: `float32`.
+        precision: Of the networks.
         threads: Threads of one operation on the CPU.
         batch_rows: Model name and rows per forward pass; shorter batches are filled up to it.
         changed_rows: The same for passes of windows that change in a few neighbouring bases; a quarter where many do.
@@ -37,7 +40,7 @@ class Plan:
     """
 
     device: str
-    precision: str
+    precision: Precision
     threads: int
     batch_rows: tuple[tuple[str, int], ...]
     changed_rows: tuple[tuple[str, int], ...]
@@ -78,6 +81,7 @@ def make_plan(
     batch_size: int | None = None,
     threads: int = 0,
     exact_full: bool = False,
+    precision: Precision = "float32",
 ) -> Plan:
     """Fix the plan of a run.
 
@@ -87,11 +91,17 @@ def make_plan(
         batch_size: Rows per forward pass; None: the model's own constant for the class of device.
         threads: CPU threads; 0: as many as the process may use.
         exact_full: Compute every window whole.
+        precision: What networks compute in.
 
     Raises:
         DeviceError: If the device is not there.
-        OptionError: If a value is not one of those above.
+        OptionError: If a value is not one of those above, or a model cannot be computed in mixed precision.
     """
+    if precision not in get_args(Precision):
+        raise OptionError(f"--precision {precision}: give {', '.join(get_args(Precision))}.")
+    executor = tuple((m.name, _way(m, exact_full=exact_full)) for m in models)
+    if precision == "mixed":
+        _check_mixed(executor, exact_full=exact_full)
     if batch_size is not None and batch_size < 1:
         raise OptionError(f"--batch-size {batch_size}: give 1 or more, or leave it out for the model's own value.")
     # Models without a network need no device, and torch is slow to import.
@@ -101,13 +111,29 @@ def make_plan(
     rows = tuple((model.name, batch_size or model.batch_rows[on_gpu]) for model in models)
     return Plan(
         device=resolved,
-        precision="float32",
+        precision=precision,
         threads=threads or n_cpus(),
         batch_rows=rows,
         changed_rows=tuple((name, n if on_gpu else _changed_rows(n)) for name, n in rows),
-        executor=tuple((m.name, "incremental" if m.incremental and not exact_full else "full") for m in models),
+        executor=executor,
         torch=_torch_version() if has_network else "not used",
     )
+
+
+def _way(model: Model, *, exact_full: bool) -> Way:
+    return "incremental" if model.incremental and not exact_full else "full"
+
+
+def _check_mixed(executor: Sequence[tuple[str, Way]], *, exact_full: bool) -> None:
+    """Refuse models of which every window is computed whole: nothing would be left in float32."""
+    if exact_full:
+        raise OptionError("--precision mixed and --exact-full exclude each other: leave out one of them.")
+    whole = [name for name, way in executor if way == "full"]
+    if whole:
+        raise OptionError(
+            f"--precision mixed: {', '.join(whole)} computes every window whole. Use --precision float32, or a model "
+            "that computes alternate windows from what changes in them."
+        )
 
 
 def _changed_rows(batch_rows: int) -> int:

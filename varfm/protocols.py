@@ -20,10 +20,17 @@ Row = bytes
 
 
 class Change(NamedTuple):
-    """An input that is to be computed from another one, of which it differs in a few places; both of one length."""
+    """An input that is to be computed from another one, of which it differs in a few places; both of one length.
+
+    Attributes:
+        base: The other one.
+        row: The input; may be the base itself, where a span is given.
+        span: The bases [start, stop) that are computed; None: as few as hold the difference.
+    """
 
     base: Row
     row: Row
+    span: tuple[int, int] | None = None
 
 
 Asked = Row | Change

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 
-from varfm.account import Summary, complete, describe_run, halvings, status_words, summarise
+from varfm.account import Summary, complete, describe_run, halvings, measured_errors, status_words, summarise
 from varfm.errors import DiskError, InputError, OptionError
 from varfm.io.atomic import disk_errors
 from varfm.io.table import pack_rows
@@ -27,6 +27,7 @@ from varfm.manifest import (
     Manifest,
     describe_file,
     differences,
+    largest_errors,
     read_manifest,
 )
 from varfm.output import (
@@ -264,6 +265,7 @@ class _Draft:
             n_records=session.n_records - self._n_records,
             status=status,
             halved={name: n - self._halved[name] for name, n in halved.items()},
+            errors=measured_errors(session),
             sizes=[],
             digests=[],
         )
@@ -314,7 +316,8 @@ def _put_together(session: Session, run: _Run, journal: Journal, summary: Summar
             vcf.seal(summary.n_records)
         manifest = open_manifest(options, stack, run.staging)
         halved = {name: sum(chunk.halved[name] for chunk in journal.chunks) for name in halvings(session)}
-        record = complete(run.manifest, summary, describe_outputs(vcf, tables), halved)
+        errors = largest_errors(chunk.errors for chunk in journal.chunks)
+        record = complete(run.manifest, summary, describe_outputs(vcf, tables), halved, errors)
         record.write(run.folder / FINISHED, force=True)
         publish(vcf, tables, manifest, record)
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from varfm.changes import Changes, References
+from varfm.changes import Changes, References, compared_span
 from varfm.delta.executor import Executor
+from varfm.delta.mixed import MixedExecutor
 from varfm.errors import DeviceError
 from varfm.plan import Plan
+from varfm.precision import BOUND, Effect, check, in_bfloat16, relative_error, widened
 from varfm.protocols import Asked, Change, Model, Network, Row, n_bytes
 
 logger = logging.getLogger(__name__)
@@ -23,6 +25,7 @@ OUT_OF_MEMORY = ("can't allocate memory", "MPS backend out of memory")
 
 _PROBED_VALUES = 1024  # answers compared before the first record: with fewer, sums in another order may agree by chance
 _PROBED_BATCHES = 4
+_LEAST_MEASURED, _MOST_MEASURED = 2, 16  # changed windows of the first batch that are computed again in float32
 _KEPT_BYTES = 128 * 2**20  # rows and outputs kept for sites that come later
 _PENDING_BYTES = 256 * 2**20  # of reference windows whose changes are not run yet
 
@@ -50,6 +53,8 @@ class Runner:
         self.batch_rows = plan.rows_of(model.name)
         self.changed_rows = plan.changed_rows_of(model.name)
         self.is_incremental = plan.way_of(model.name) == "incremental"
+        self.is_mixed = plan.precision == "mixed"
+        self.precision_error: float | None = None  # measured on the first batch in mixed precision
         self.halved = 0
         self.n_computed = 0  # rows, without those that were known
         self.output_bytes = 0  # of one row; known once a batch was run
@@ -59,6 +64,8 @@ class Runner:
         if self.device.type == "cpu":
             torch.set_num_threads(plan.threads)
         if isinstance(self.network, torch.nn.Module):
+            if plan.precision == "bfloat16":
+                self.network = in_bfloat16(self.network)
             self.network.to(self.device).eval()
 
     @property
@@ -66,8 +73,19 @@ class Runner:
         """The incremental way, made when it is first asked for."""
         if self._changes is None:
             assert isinstance(self.network, torch.nn.Module) and self.network.length is not None
-            self._changes = Changes(Executor(self.network, self.network.length), self.device)
+            executor = (MixedExecutor if self.is_mixed else Executor)(self.network, self.network.length)
+            self._changes = Changes(executor, self.device)
         return self._changes
+
+    def compared(self, base: Row, row: Row) -> tuple[Asked, Asked]:
+        """Give what to ask for a reference row, and for an alternate row that is compared with it alone.
+
+        In mixed precision both are computed in the same span, from the same reference values.
+        """
+        if not self.is_mixed:
+            return base, Change(base, row)
+        span = compared_span(Change(base, row), len(base))
+        return Change(base, base, span), Change(base, row, span)
 
     def probe(self) -> int:
         """Run batches of equal rows, and give the rows per batch that fit the memory and are all answered alike.
@@ -141,8 +159,42 @@ class Runner:
                 alike.setdefault(kind_of(row), []).append(row)
             for of_a_kind in alike.values():
                 found.update(self._compute(of_a_kind))
+        found = {one: widened(output) for one, output in found.items()}
+        if self.is_mixed and self.precision_error is None:
+            self._measure({one: found[one] for one in wanted})
         self._keep(found)
         return {one: found[one] for one in wanted}
+
+    def _measure(self, found: Mapping[Asked, Tensor]) -> None:
+        """Compute the first changes again in float32, window by window, and stop where theirs are too far off.
+
+        Nothing that is scored depends on it.
+        """
+        changes = [one for one in found if isinstance(one, Change) and one.row != one.base]
+        pairs = [(one, found.get(Change(one.base, one.base, one.span))) for one in changes]
+        known = [(one, reference) for one, reference in pairs if reference is not None]
+        known = known[: max(_LEAST_MEASURED, min(_MOST_MEASURED, self.batch_rows))]
+        error = relative_error(
+            Effect(found[one] - reference, self._whole(one.row) - self._whole(one.base)) for one, reference in known
+        )
+        if error is None:
+            return
+        check(self.name, error)
+        self.precision_error = float(f"{error:.3g}")
+        logger.warning(
+            "%s: differences between alleles in mixed precision are off by %.2g %% (relative rms over %d changed "
+            "windows, against float32); the run would stop beyond %.0f %%",
+            self.name, 100 * error, len(known), 100 * BOUND,
+        )  # fmt: skip
+
+    @torch.inference_mode()
+    def _whole(self, row: Row) -> Tensor:
+        try:
+            return self.network.forward(self._codes([row], 1))[0]
+        except (torch.OutOfMemoryError, RuntimeError) as error:
+            if not _is_out_of_memory(error):
+                raise
+            raise self._too_little_memory() from error
 
     def _compute(self, rows: list[Row]) -> dict[Asked, Tensor]:
         done: dict[Asked, Tensor] = {}
@@ -198,13 +250,10 @@ class Runner:
                 self._halve(error)
 
     def _halve(self, error: RuntimeError) -> None:
-        if not isinstance(error, torch.OutOfMemoryError) and not any(text in str(error) for text in OUT_OF_MEMORY):
+        if not _is_out_of_memory(error):
             raise error
         if self.batch_rows == 1 and (self.changed_rows == 1 or not self.is_incremental):
-            raise DeviceError(
-                f"{self.name}: {self.device} has too little free memory for one sequence. "
-                "Free memory there, or use --device cpu."
-            ) from error
+            raise self._too_little_memory() from error
         self.batch_rows, self.changed_rows = max(1, self.batch_rows // 2), max(1, self.changed_rows // 2)
         self.halved += 1
         logger.warning(
@@ -212,6 +261,12 @@ class Runner:
         )
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
+
+    def _too_little_memory(self) -> DeviceError:
+        return DeviceError(
+            f"{self.name}: {self.device} has too little free memory for one sequence. "
+            "Free memory there, or use --device cpu."
+        )
 
     def _keep(self, outputs: dict[Asked, Tensor]) -> None:
         for row, output in outputs.items():
@@ -224,6 +279,10 @@ class Runner:
         while self._recent_bytes > _KEPT_BYTES:
             row, output = self._recent.popitem(last=False)
             self._recent_bytes -= _size(row, output)
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or any(text in str(error) for text in OUT_OF_MEMORY)
 
 
 def _size(asked: Asked, output: Tensor) -> int:

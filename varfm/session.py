@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, nullcontext
@@ -28,7 +29,9 @@ from varfm.variants import Status
 
 if TYPE_CHECKING:
     from varfm.engine import Engine
-    from varfm.plan import Plan
+    from varfm.plan import Plan, Precision
+
+logger = logging.getLogger(__name__)
 
 BLOCK_RECORDS = 4096
 _BLOCK_VALUES = 2**22  # scores of a block, 32 MiB
@@ -60,6 +63,7 @@ class SessionOptions:
         threads: CPU threads; 0: all.
         shard: Score only the records of this part of the file.
         exact_full: Compute every window whole.
+        precision: What networks compute in.
     """
 
     vcf: str
@@ -78,6 +82,7 @@ class SessionOptions:
     threads: int = 0
     shard: Shard | None = None
     exact_full: bool = False
+    precision: Precision = "float32"
 
 
 class RecordSource(Protocol):
@@ -199,7 +204,13 @@ class Session:
             batch_size=options.batch_size,
             threads=options.threads,
             exact_full=options.exact_full,
+            precision=options.precision,
         )
+        if plan.precision == "bfloat16":
+            logger.warning(
+                "--precision bfloat16 leaves two to three digits of every number: small differences between alleles "
+                "are lost. Use float32, or mixed, for scores that are to be relied on."
+            )
         engines = [Engine(model, plan, self.genome, self.genes) for model in self.models]
         # What the first batches could not be run with is not planned with.
         runners = {engine.model.name: engine.runner for engine in engines if engine.runner}

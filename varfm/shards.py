@@ -17,7 +17,19 @@ from varfm.io.streams import open_stream
 from varfm.io.table import TsvFile, table_path
 from varfm.io.vcf import VcfReader
 from varfm.io.writer import VcfWriter
-from varfm.manifest import Counts, Difference, FileRecord, Manifest, describe_file, differences, read_manifest, utc_time
+from varfm.manifest import (
+    Counts,
+    Difference,
+    FileRecord,
+    Manifest,
+    describe_file,
+    differences,
+    errors_of,
+    largest_errors,
+    read_manifest,
+    utc_time,
+    with_errors,
+)
 from varfm.output import (
     STDOUT,
     OutputOptions,
@@ -243,6 +255,7 @@ def _whole(parts: Sequence[_Part], options: OutputOptions, outputs: list[FileRec
     return replace(
         first,
         command=list(options.command),
+        plan=with_errors(first.plan, largest_errors(errors_of(manifest.plan) for manifest in manifests)),
         selection={name: value for name, value in first.selection.items() if name != "shard"},
         counts=Counts(
             sum(manifest.counts.records for manifest in manifests),

@@ -47,4 +47,5 @@ def session_options(chosen: dict[str, Any]) -> SessionOptions:
         threads=chosen["threads"],
         shard=Shard.parse(chosen["shard"]) if chosen["shard"] else None,
         exact_full=chosen["exact_full"],
+        precision=chosen["precision"],
     )

@@ -16,7 +16,13 @@ from varfm.cli.score import option, score
 if TYPE_CHECKING:
     from varfm.finetune import Report
 
-_FIXED: dict[str, Any] = FIXED | {"adapter": None, "regions": None, "batch_size": None, "resume": False}
+_FIXED: dict[str, Any] = FIXED | {
+    "adapter": None,
+    "regions": None,
+    "batch_size": None,
+    "resume": False,
+    "precision": "float32",
+}
 """The options of `varfm score` that do not apply, and what stands in their place."""
 
 _NAMES = {"auroc": "AUROC", "auprc": "AUPRC", "pearson": "Pearson r", "spearman": "Spearman r"}

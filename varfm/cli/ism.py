@@ -21,7 +21,8 @@ _OF_SCORE = frozenset(
         *("genes", "gene_types", "tss", "contig_map"),
         *("tracks", "scores", "bins", "shifts", "strands", "window", "max_distance"),
         *("weights", "adapter", "model_config", "require_published", "download", "offline"),
-        *("device", "batch_size", "threads", "exact_full", "escape_formulas", "manifest", "force", "quiet", "strict"),
+        *("device", "batch_size", "threads", "exact_full", "precision"),
+        *("escape_formulas", "manifest", "force", "quiet", "strict"),
     )
 )
 """The options of `varfm score` that mean the same here; all others stand at their defaults."""

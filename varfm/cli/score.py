@@ -234,6 +234,16 @@ def option(panel: str, *names: str, **settings: Any) -> Callable[[Command], Comm
     help="Compute every window whole. Default: alternate windows of models of tracks from what changes in them.",
 )
 @option(
+    "Running",
+    "--precision",
+    type=click.Choice(["float32", "mixed", "bfloat16"]),
+    default="float32",
+    help=(
+        "Numbers of the networks: float32 (default); mixed: reference windows in bfloat16, what changes in float32 for "
+        "both alleles, and a stop where the first batch's differences are off by more than 10 %; bfloat16: everything."
+    ),
+)
+@option(
     "Output",
     "--output",
     "-o",

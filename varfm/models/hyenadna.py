@@ -29,6 +29,7 @@ from varfm.models.beginnings import continued
 from varfm.models.loading import State, loaded, refuse
 from varfm.models.settings import Settings
 from varfm.models.zero_shot import OPTIONS, Reading, language_model, published_sizes
+from varfm.precision import KEPT, widened
 from varfm.protocols import Model
 from varfm.readers import Tensors
 
@@ -162,6 +163,8 @@ class _Filter(nn.Module):
         self.pos_emb = _Positions(config)
         self.implicit_filter = nn.Sequential(*layers, nn.Linear(width, config.width, bias=False))
         self.modulation = _Window(config.width)
+        for part in (self.pos_emb, self.implicit_filter, self.modulation):
+            setattr(part, KEPT, True)  # neighbouring positions are one and the same number in half precision
 
     def forward(self, n_tokens: int) -> Tensor:
         """Give the filter, (width, n_tokens)."""
@@ -338,8 +341,8 @@ def _convolved(values: Tensor, kernel: Tensor) -> Tensor:
     # Half precision is not enough for a transform, or not to be had.
     with torch.autocast(values.device.type, enabled=False):
         for part, own in zip(torch.split(values, n_channels, 1), torch.split(kernel, n_channels), strict=True):
-            spectrum = torch.fft.rfft(part, length) * torch.fft.rfft(own, length)
-            found.append(torch.fft.irfft(spectrum, length)[..., :n_tokens])
+            spectrum = torch.fft.rfft(widened(part), length) * torch.fft.rfft(widened(own), length)
+            found.append(torch.fft.irfft(spectrum, length)[..., :n_tokens].to(values.dtype))
     return torch.cat(found, 1)
 
 
