@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -88,6 +89,24 @@ class Uneven(Counting):
 def test_a_batch_that_answers_equal_rows_in_two_ways_is_made_smaller() -> None:
     assert started(Uneven(), 8).probe() == 2
     assert started(Uneven(), 2).probe() == 2
+
+
+@pytest.fixture
+def rounding() -> Iterator[None]:
+    """Let torch round to TF32 on GPUs, and leave it as it was."""
+    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True
+    yield
+    torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
+
+
+@pytest.mark.usefixtures("rounding")
+def test_a_gpu_is_told_to_keep_all_bits_of_float32() -> None:
+    model = Model("counting", Counting(), point_model().scorer)
+    Runner(model, plan_of(model))
+    assert torch.backends.cudnn.allow_tf32 and torch.backends.cuda.matmul.allow_tf32
+    Runner(model, replace(plan_of(model), device="cuda:0"))
+    assert not (torch.backends.cudnn.allow_tf32 or torch.backends.cuda.matmul.allow_tf32)
 
 
 def test_no_rows_give_no_outputs() -> None:

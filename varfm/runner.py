@@ -63,6 +63,8 @@ class Runner:
         self._changes: Changes | None = None
         if self.device.type == "cpu":
             torch.set_num_threads(plan.threads)
+        elif self.device.type == "cuda":  # torch's convolutions take 10 bits for 23 unless they are told not to
+            torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
         if isinstance(self.network, torch.nn.Module):
             if plan.precision == "bfloat16":
                 self.network = in_bfloat16(self.network)
