@@ -61,6 +61,18 @@ def test_mixed_differences_are_near_those_of_float32_and_nearer_than_those_of_bf
     assert 0 < runner.precision_error <= BOUND
 
 
+@pytest.mark.gpu
+def test_mixed_differences_are_near_those_of_float32_on_a_gpu() -> None:
+    for name in NAMES:
+        model = small_model(name)
+        found, exact = (
+            differences(Runner(model, make_plan([model], device="cuda", precision=kind)), changes_of(name))
+            for kind in ("mixed", "float32")
+        )
+        error = relative_error(map(Effect, found, exact))
+        assert error is not None and error < BOUND
+
+
 @pytest.mark.parametrize("precision", ["mixed", "bfloat16"])
 @pytest.mark.parametrize("name", NAMES)
 def test_an_output_in_half_precision_depends_on_what_is_asked_alone(name: str, precision: Precision) -> None:

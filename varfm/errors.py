@@ -57,7 +57,7 @@ class MissingExtra(ModelError):
 
 
 class DeviceError(VarfmError):
-    """The device asked for is not there, or its memory ran out."""
+    """The device asked for is not there, its memory ran out, or what it computes is not precise enough."""
 
     exit_status = 5
 
