@@ -34,6 +34,23 @@ def test_every_allele_stands_in_the_bar_of_its_sample(tmp_path: Path, monkeypatc
     assert run([*command, "--multiqc", str(target), "--force"]) == 0
 
 
+def test_a_resumed_run_that_was_finished_writes_its_report_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VARFM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("VARFM_TESTING", "1")
+    target = tmp_path / "ntng1_mqc.json"
+    command = ["score", f"{EXAMPLE}/ntng1.vcf", "-f", f"{EXAMPLE}/ntng1.fa.gz", "-m", "null", "-o", f"{tmp_path}/o.vcf"]
+    command += ["--resume", "--multiqc", str(target)]
+    assert run(command) == 0
+    before = target.read_bytes()
+    assert run(command) == 0
+    assert target.read_bytes() == before
+    target.unlink()
+    assert run(command) == 0
+    assert target.read_bytes() == before
+
+
 def test_several_models_have_a_bar_each() -> None:
     counts = {"a": Counter({Status.OK: 2}), "b": Counter({Status.OK: 1, Status.TOO_LONG: 1})}
     found = json.loads(content(Summary(1, 2, counts), "s"))

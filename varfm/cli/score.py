@@ -357,8 +357,9 @@ def write(
         check_resumable(options, outputs)
     else:
         check_targets(outputs, options.models)
+    may_replace = chosen["force"] or chosen["resume"]  # a run that goes on, or was finished, writes its report again
     if chosen["multiqc"]:
-        check_target(Path(chosen["multiqc"]), force=chosen["force"])
+        check_target(Path(chosen["multiqc"]), force=may_replace)
     with opener(options) as session, Progress(quiet=quiet) as progress:
         if chosen["resume"]:
             summary = resume_scores(session, outputs, progress.advance)
@@ -366,7 +367,7 @@ def write(
             summary = write_scores(session, outputs, progress.advance, picture(session))
         notes = notes_on(session)
     if chosen["multiqc"]:
-        write_content(Path(chosen["multiqc"]), summary, chosen["vcf"], force=chosen["force"])
+        write_content(Path(chosen["multiqc"]), summary, chosen["vcf"], force=may_replace)
     if not quiet:
         tell_summary(notes, summary, progress.seconds)
     return NOT_ALL_SCORED if chosen["strict"] and not summary.everything_scored else 0
