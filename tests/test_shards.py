@@ -227,6 +227,7 @@ def edit(change: Callable[[dict[str, Any]], None]) -> Callable[[Path], None]:
         (lambda path: path.write_bytes(path.read_bytes().replace(b"POSITION=1", b"POSITION=2")), "is not what"),
         (lambda path: path.unlink(), "no such file"),
         (lambda path: Path(f"{path}.varfm.json").write_text("{}"), "not a manifest"),
+        (edit(lambda item: item["selection"].update(shard="4/3")), "s2.vcf.varfm.json: shard is '4/3'"),
         (edit(lambda item: item["options"].update(on_ref_mismatch="error")), "on_ref_mismatch is error, not skip"),
         (edit(lambda item: item["plan"].update(torch="9.9")), "torch is 9.9, not not used"),
         (edit(lambda item: item.update(device="cuda:1")), "device is cuda, not cpu"),

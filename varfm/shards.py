@@ -49,13 +49,10 @@ class _Part:
     """One shard: the name of its output, what its run said of itself, and its files."""
 
     name: str
+    shard: Shard
     manifest: Manifest
     vcf: Path | None
     tables: tuple[Path, ...]
-
-    @property
-    def shard(self) -> Shard:
-        return Shard.parse(self.manifest.selection["shard"])
 
 
 def merge_shards(shards: Sequence[str], options: OutputOptions) -> Manifest:
@@ -100,13 +97,17 @@ def _read_part(name: str) -> _Part:
     manifest = read_manifest(path)
     if "shard" not in manifest.selection:
         raise InputError(f"{name} is no shard: it was written without --shard.")
+    try:
+        shard = Shard.parse(manifest.selection["shard"])
+    except OptionError:
+        raise InputError(f"{path}: shard is {manifest.selection['shard']!r}. Score this shard again.") from None
     roles = [entry.role for entry in manifest.outputs]
     models = [model.name for model in manifest.models]
     if "vcf" in roles:
         tables = [_beside(name, entry) for entry in manifest.outputs if entry.role == "table"]
     else:
         tables = [table_path(Path(name), model, len(models)) for model in models]
-    return _Part(name, manifest, Path(name) if "vcf" in roles else None, tuple(tables))
+    return _Part(name, shard, manifest, Path(name) if "vcf" in roles else None, tuple(tables))
 
 
 def _beside(name: str, entry: FileRecord) -> Path:
