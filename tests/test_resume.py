@@ -296,6 +296,21 @@ def test_an_output_that_was_changed_is_replaced_only_with_force(
     assert output.read_bytes() == whole
 
 
+def test_the_output_that_is_missing_or_changed_is_named(
+    tmp_path: Path, source: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    output, table = tmp_path / "out.vcf", tmp_path / "out.tsv"
+    assert resume(source, output, "--table", str(table)) == 0
+    written = output.read_bytes()
+    output.write_bytes(written[:-1])
+    assert resume(source, output, "--table", str(table)) == 2
+    assert "out.vcf is not what its manifest says" in capfd.readouterr().err
+    output.write_bytes(written)
+    table.unlink()
+    assert resume(source, output, "--table", str(table)) == 2
+    assert f"out.vcf exists without {table}." in capfd.readouterr().err
+
+
 def change_input(source: Path, fasta: Path) -> None:
     source.write_bytes(source.read_bytes().replace(b"\t.\t", b"\t1\t", 1))
 

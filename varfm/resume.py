@@ -134,6 +134,7 @@ class _Run:
         self.may_replace = self.options.force or (ours is not None and _are_whole(present, ours))
         if self.may_replace:
             return None
+        missing = [path for path in self.paths if path not in present]
         name = present[0]
         if found:
             raise OptionError(
@@ -141,7 +142,10 @@ class _Run:
             )
         if manifest is None:
             raise OptionError(f"{name} exists, and no manifest says how it was made. Use --force to replace it.")
-        raise OptionError(f"{name} is not what its manifest says. Use --force to write it anew.")
+        if missing:
+            raise OptionError(f"{name} exists without {missing[0]}. Use --force to write both anew.")
+        changed = next(path for path in present if not _are_whole([path], manifest))
+        raise OptionError(f"{changed} is not what its manifest says. Use --force to write it anew.")
 
     def take_up(self, journal: Journal) -> None:
         """Begin the journal, or go on with it.
