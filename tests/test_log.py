@@ -58,6 +58,13 @@ def test_errors_and_warnings_have_the_format_too(
     assert "\x1b" not in line and json.loads(line)["message"] == "a\x1b[31m b"
 
 
+def test_wrong_values_of_options_are_events(call: list[str], capfd: pytest.CaptureFixture[str]) -> None:
+    assert run([*call, "--batch-size", "few", "--log-format", "json"]) == 2
+    [error] = map(json.loads, capfd.readouterr().err.splitlines())
+    assert (error["level"], error["event"], error["status"]) == ("error", "error", 2)
+    assert "--batch-size" in error["message"] and "few" in error["message"]
+
+
 def test_text_is_the_default_again_in_the_next_run(call: list[str], capfd: pytest.CaptureFixture[str]) -> None:
     run([*call, "--log-format", "json"])
     capfd.readouterr()

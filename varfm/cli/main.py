@@ -124,6 +124,8 @@ def run(args: list[str] | None = None) -> int:
     except Exit as error:
         return error.exit_code
     except click.ClickException as error:
+        if stderr_log().style != "text":
+            return _fail(error.format_message(), error.exit_code)
         error.__dict__["message"] = _printable_lines(error.message)  # final for others; it may quote a file's name
         error.show()
         return error.exit_code
