@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import subprocess
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 from varfm import __version__, errors
+from varfm.doctor import EXTRAS
 from varfm.genome import encode
 from varfm.normalise import normalise
 from varfm.variants import Status, Variant
@@ -285,6 +287,16 @@ def test_citation_changelog_and_package_agree_on_the_version() -> None:
     assert f"\nversion: {__version__}\n" in citation
     assert "\nlicense: Apache-2.0\n" in citation
     assert f"\n## {__version__} " in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_every_extra_brings_what_varfm_imports_and_doctor_looks_for() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert set(EXTRAS) == set(extras) - {"test", "all"}
+    code = "\n".join(path.read_text() for path in MODULES)
+    for extra, modules in EXTRAS.items():
+        assert len(extras[extra]) == len(modules), extra
+        for module in modules:
+            assert re.search(rf"^ +(import|from) {module}\b", code, re.MULTILINE), (extra, module)
 
 
 def test_licence_is_the_apache_licence_in_full() -> None:
