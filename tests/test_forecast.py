@@ -53,6 +53,7 @@ def test_input_without_records_takes_no_time(tmp_path: Path) -> None:
     (tmp_path / "in.vcf").write_text(HEAD)
     found = of(str(tmp_path / "in.vcf"))
     assert (found.n_records, found.n_alleles, found.seconds, found.n_shards) == (0, 0, 0.0, 1)
+    assert found.alleles_per_second == 0.0
 
 
 @pytest.mark.parametrize(("n_alleles", "n_shards"), [(1, 1), (18_000, 1), (18_001, 2), (1_000_000, 56)])

@@ -32,7 +32,7 @@ class Forecast:
         n_records: In the input.
         n_alleles: In the input.
         n_measured: Alleles that were scored to measure.
-        alleles_per_second: Of all models together, once started.
+        alleles_per_second: Of all models together, once started; 0 if there was none to measure.
         n_windows: Network inputs of the whole run, all models together, scaled from those measured.
         memory: Bytes of this process at its largest.
         device_memory: Bytes on the GPU at their most; None on a CPU.
@@ -51,7 +51,7 @@ class Forecast:
     @property
     def seconds(self) -> float:
         """Of the whole run on this device, without its start."""
-        return self.n_alleles / self.alleles_per_second if self.n_alleles else 0.0
+        return self.n_alleles / self.alleles_per_second if self.alleles_per_second else 0.0
 
     @property
     def n_shards(self) -> int:
@@ -75,12 +75,11 @@ def forecast(session: Session, seconds: float = MEASURE_SECONDS) -> Forecast:
         raise OptionError(f"--plan {path}: is no file that can be read twice. Give the path of a VCF.")
     n_records, n_alleles = _counted(path)
     n_measured, spent, n_windows = _measured(session, seconds)
-    rate = n_measured / spent if n_measured else 0.0
     return Forecast(
         n_records=n_records,
         n_alleles=n_alleles,
         n_measured=n_measured,
-        alleles_per_second=rate or 1.0,
+        alleles_per_second=n_measured / spent,
         n_windows=round(n_windows / n_measured * n_alleles) if n_measured else 0,
         memory=_memory(),
         device_memory=_device_memory(session.plan.device),

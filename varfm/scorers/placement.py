@@ -35,7 +35,7 @@ class Comparison(NamedTuple):
     Attributes:
         ref: Answers of the reference haplotype, in forward orientation.
         alt: Answers of the alternate haplotype.
-        mirrored: True if the pair was placed on the reverse complement, so that bins are counted from the right.
+        mirrored: True: bins are counted from the right, as in a pair that was placed on the reverse complement.
     """
 
     ref: tuple[Tensor, ...]
