@@ -48,6 +48,13 @@ def test_a_batch_has_a_row_at_least(size: int) -> None:
         make_plan([point_model()], batch_size=size)
 
 
+def test_threads_have_a_bound() -> None:
+    assert make_plan([point_model()], device="cpu", threads=1024).threads == 1024
+    for threads in (-1, 1025):
+        with pytest.raises(OptionError, match=f"--threads {threads}: give 1 to 1,024"):
+            make_plan([point_model()], device="cpu", threads=threads)
+
+
 @pytest.mark.parametrize("name", ["gpu", "cuda:x", "cpu:0", "cuda:-1", "", "CPU"])
 def test_a_device_that_does_not_exist_is_a_usage_error(name: str) -> None:
     with pytest.raises(OptionError, match="give auto, cpu, cuda, cuda:N or mps"):

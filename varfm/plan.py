@@ -21,6 +21,7 @@ Precision = Literal["float32", "mixed", "bfloat16"]
 Way = Literal["full", "incremental"]
 """How alternate windows are computed: whole, or from what changes in their reference window."""
 
+_MOST_THREADS = 1024  # with some ten thousand, OpenMP ends the process, by a signal or with status 1
 _SNVS_OF_A_CELL = 12  # three at each of four neighbouring bases, which are changes of one place
 _LEAST_CHANGED = 2  # an SNV changes two windows alike, one per strand
 
@@ -104,6 +105,8 @@ def make_plan(
         _check_mixed(executor, exact_full=exact_full)
     if batch_size is not None and batch_size < 1:
         raise OptionError(f"--batch-size {batch_size}: give 1 or more, or leave it out for the model's own value.")
+    if not 0 <= threads <= _MOST_THREADS:
+        raise OptionError(f"--threads {threads}: give 1 to {_MOST_THREADS:,}, or 0 for all.")
     # Models without a network need no device, and torch is slow to import.
     has_network = any(model.network is not None for model in models)
     resolved = resolve_device(device) if has_network or device not in ("auto", "cpu") else "cpu"
