@@ -12,9 +12,9 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
+from pathlib import Path
 
 import torch
-from speed import ROWS, drawn, snv, timed, window
 from torch import Tensor, nn
 
 from varfm.plan import Precision, make_plan
@@ -22,6 +22,9 @@ from varfm.precision import Effect, relative_error
 from varfm.protocols import Change, Model
 from varfm.runner import Runner
 from varfm.scorers.position import PositionScorer
+
+sys.path.insert(0, str(Path(__file__).parent))
+from speed import ROWS, drawn, snv, timed, window
 
 WAYS: dict[str, tuple[Precision, bool]] = {
     "whole": ("float32", True),
