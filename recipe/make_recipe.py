@@ -1,4 +1,4 @@
-"""Print the Bioconda recipe of a release: `python recipe/make_recipe.py dist/varfm-0.1.0.tar.gz > meta.yaml`."""
+"""Print the Bioconda recipe of a release: `python recipe/make_recipe.py varfm-0.1.0.tar.gz URL HOME > meta.yaml`."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from pathlib import Path
 TEMPLATE = Path(__file__).with_name("meta.yaml")
 
 
-def recipe(source: Path) -> str:
+def recipe(source: Path, url: str, home: str) -> str:
     """Give the recipe for a source archive.
 
     Args:
         source: `varfm-VERSION.tar.gz`, as it was uploaded.
+        url: Where it was uploaded to, without its name.
+        home: The page of the project.
 
     Raises:
         SystemExit: If the file has another name.
@@ -25,7 +27,7 @@ def recipe(source: Path) -> str:
     digest = hashlib.sha256(source.read_bytes()).hexdigest()
     text = TEMPLATE.read_text("utf-8")
     text = text[text.index("{% set name") :]
-    for key, value in (("version", named[1]), ("sha256", digest)):
+    for key, value in (("version", named[1]), ("sha256", digest), ("url", url), ("home", home)):
         text, count = re.subn(rf'(?<={{% set {key} = ")[^"]*', value, text)
         if count != 1:
             raise SystemExit(f"{TEMPLATE.name} sets {key} {count} times.")
@@ -33,4 +35,4 @@ def recipe(source: Path) -> str:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(recipe(Path(sys.argv[1])))
+    sys.stdout.write(recipe(Path(sys.argv[1]), *sys.argv[2:4]))

@@ -13,12 +13,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pip._internal.models.index import PyPI
 from tools import require_tool
 
 # Debian 12's own Python stands in for the one of the public image, which lies in a registry.
 BASE_PACKAGES = "python3,python3-venv,python-is-python3,ca-certificates"
 BASE_SUITE = "bookworm"
-PYPI = "https://pypi.org/simple"
 
 # The limits of the machine that the tests run on must not be raised.
 RUN = ["--runtime", "runc", "--cgroup-manager", "cgroupfs", "run", "--rm", "--ulimit", "nofile=1024:1024"]
@@ -69,7 +69,7 @@ class Engine:
         """
         settings = pip_settings()
         if {"find-links", "extra-index-url"} & settings.keys():
-            arguments.setdefault("TORCH_INDEX", PYPI)
+            arguments.setdefault("TORCH_INDEX", settings.get("index-url", PyPI.simple_url))
         config = self.folder / "pip.conf"
         config.write_text("[global]\n" + "".join(f"{key} = {value}\n" for key, value in settings.items()))
         volumes = {str(config): "/etc/pip.conf"} | {path: path for path in paths_in(settings.values())}

@@ -29,7 +29,7 @@ def make(source: Path) -> str:
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return str(module.recipe(source))
+    return str(module.recipe(source, "https://files.example.org/varfm", "https://varfm.example.org"))
 
 
 @pytest.fixture
@@ -55,7 +55,8 @@ def recipe(archive: Path) -> dict[str, Any]:
 def test_recipe_holds_version_and_digest_of_the_archive(recipe: dict[str, Any], archive: Path) -> None:
     assert recipe["package"] == {"name": "varfm", "version": __version__}
     assert recipe["source"]["sha256"] == hashlib.sha256(archive.read_bytes()).hexdigest()
-    assert recipe["source"]["url"].endswith(f"/varfm-{__version__}.tar.gz")
+    assert recipe["source"]["url"] == f"https://files.example.org/varfm/varfm-{__version__}.tar.gz"
+    assert recipe["about"]["home"] == "https://varfm.example.org"
     assert f'{{% set version = "{__version__}" %}}' in (ROOT / "recipe" / "meta.yaml").read_text()
 
 
