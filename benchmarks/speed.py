@@ -130,9 +130,9 @@ def case_of(name: str, network: nn.Module, threads: int) -> Case:
         starts, width = network.starts, beluga.length
         full = runner("beluga", beluga, 9, threads, full=True)
         incremental = runner(name, network, rows, threads)
-        return Case(incremental, full, lambda row: [row[start : start + width] for start in starts], rows)
+        return Case(incremental, full, lambda row: [row[start : start + width] for start in starts], 3 * rows)
     ways = [runner(name, network, rows, threads, full=full) for full in (False, True)]
-    return Case(ways[0], ways[1], lambda row: [row], 3 * rows if rows > 4 else max(2, rows))
+    return Case(ways[0], ways[1], lambda row: [row], 3 * rows if rows > 1 else 2)
 
 
 def runner(name: str, network: Any, rows: int, threads: int, *, full: bool = False) -> Runner:

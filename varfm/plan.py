@@ -23,6 +23,7 @@ Way = Literal["full", "incremental"]
 
 _MOST_THREADS = 1024  # with some ten thousand, OpenMP ends the process, by a signal or with status 1
 _SNVS_OF_A_CELL = 12  # three at each of four neighbouring bases, which are changes of one place
+_FEW_ROWS = 4  # below it, what one whole row takes of memory leaves no room for many changed ones
 _LEAST_CHANGED = 2  # an SNV changes two windows alike, one per strand
 
 
@@ -140,9 +141,8 @@ def _check_mixed(executor: Sequence[tuple[str, Way]], *, exact_full: bool) -> No
 
 
 def _changed_rows(batch_rows: int) -> int:
-    """Give the most rows that neighbouring SNVs of one window fill without a rest."""
-    most = max(_LEAST_CHANGED, min(batch_rows, _SNVS_OF_A_CELL))
-    return next(n for n in range(most, 0, -1) if _SNVS_OF_A_CELL % n == 0)
+    """Give the rows per pass of changes: those of one cell, which it fills without a rest, unless memory is wanted."""
+    return _SNVS_OF_A_CELL if batch_rows >= _FEW_ROWS else max(_LEAST_CHANGED, batch_rows)
 
 
 def _torch_version() -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import operator
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
@@ -13,6 +14,10 @@ from torch.nn import functional
 
 from varfm.delta.trace import BLOCKS
 from varfm.encoding.onehot import onehot
+
+
+_MOST_COPIES = 4
+"""Of columns of a dense layer: those of a narrow change are few, and most changes are in the middle of the window."""
 
 
 class Span(NamedTuple):
@@ -140,14 +145,20 @@ class Columns:
     sources: tuple[fx.Node, ...]  # what was flattened
     layer: nn.Linear
     stacked: bool
+    copies: OrderedDict[Span, Tensor] = field(default_factory=OrderedDict, compare=False, repr=False)
 
     def weight(self, places: Places, span: Span) -> Tensor:
-        """Give the columns of a span: a view where positions come before channels, else a copy."""
+        """Give the columns of a span: a view where positions come before channels, else a copy, the last ones kept."""
         whole = self.layer.weight
         n_channels = whole.shape[1] // places.length
         if places.axis == 1:
             return whole[:, span.start * n_channels : span.stop * n_channels]
-        return whole.view(len(whole), n_channels, -1)[:, :, span.start : span.stop].flatten(1)
+        if span not in self.copies:
+            self.copies[span] = whole.view(len(whole), n_channels, -1)[:, :, span.start : span.stop].flatten(1)
+        self.copies.move_to_end(span)
+        while len(self.copies) > _MOST_COPIES:
+            self.copies.popitem(last=False)
+        return self.copies[span]
 
 
 Local = Input | Window | Pointwise | Shift

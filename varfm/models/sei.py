@@ -45,6 +45,7 @@ BATCH_ROWS = (4, 64)
 """An SNV is four rows: two alleles on two strands."""
 
 _DEGREE = 3
+_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 _LABELS = tuple(item.label for item in CLASSES)
 _NOTES = tuple(("class", f'<ID={item.label},Name="{item.name}",Group={item.group}>') for item in CLASSES)
 _OTHER_FILE = "Give the file that the authors published with these weights."
@@ -157,14 +158,18 @@ def _conv(n_in: int, n_out: int, width: int, dilation: int = 1) -> nn.Conv1d:
 
 @fx.wrap
 def dense(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Apply a dense layer, on the CPU to one row at a time: (n, n_in) -> (n, n_out).
+    """Apply a dense layer so that a row's last digits do not depend on its companions: (n, n_in) -> (n, n_out).
 
-    A product of several rows takes other paths for other numbers of rows and other places in memory, so that the last
-    digits of a row would depend on its companions. For the few rows of a batch this is no slower: the time goes into
-    reading the weights.
+    On a CPU, `functional.linear` adds up in other orders for other numbers of rows and other places in memory. oneDNN's
+    product has one order for two rows and more, and reads the weights once for all of them, which is where the time of
+    a few rows goes. Where it is not to be had, each row is a product of its own.
     """
     if x.device.type != "cpu":
         return functional.linear(x, weight, bias)
+    if x.dtype == torch.float32 and _ONEDNN:
+        rows = x if len(x) > 1 else x.expand(2, -1)
+        product: Tensor = torch.ops.mkldnn._linear_pointwise(rows.contiguous(), weight, bias, "none", [], "")
+        return product[: len(x)]
     # A clone lies at an aligned address, whatever the row's place was.
     return torch.stack([functional.linear(row.clone(), weight, bias) for row in x.unbind(0)])
 
