@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
@@ -13,6 +14,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from small_languages import SMALL, small_language
@@ -23,13 +25,15 @@ from varfm import ism
 from varfm.cli.main import run
 from varfm.contigs import ContigMap
 from varfm.errors import OptionError, ReferenceMismatch
-from varfm.genome import Genome
+from varfm.genome import Genome, encode, reverse_complement
 from varfm.io.block import ALT, ID, POS, REF
 from varfm.ism import IsmSession, Place, SubstitutionReader, read_place
 from varfm.picture import PictureWriter
 from varfm.protocols import Model
+from varfm.scorers.placement import Centred
 from varfm.session import GeneOptions, Session, SessionOptions
-from varfm.variants import Status
+from varfm.variants import Status, Variant
+from varfm.windows import Site
 
 EXAMPLE = Path(__file__).parents[1] / "example_data"
 NTNG1 = EXAMPLE / "ntng1.fa.gz"
@@ -268,6 +272,86 @@ def test_scores_of_every_model_are_those_of_a_vcf(name: str, tmp_path: Path, mon
     assert len(found) == 9 and {status for status, _ in found.values()} == {"OK"}
     assert len({scores for _, scores in found.values()}) == 9
     assert found == expected
+
+
+CENTRED = sorted(name for name in CONFIGS if type(getattr(small_model(name).scorer, "placement", None)) is Centred)
+
+
+def expected_in_one_window(model: Model, bases: str, start: int, place: int, alt: str) -> str:
+    """Score a substitution in the window that begins at `start`, from the letters."""
+    network, window = model.network, bases[start : start + model.network.length]
+    changed = window[: place - start] + alt + window[place - start + 1 :]
+    sequences = [one for text in (window, changed) for one in (encode(text), reverse_complement(encode(text)))]
+    variant = Variant("c", place, bases[place], alt)
+    site = Site(variant, variant)
+    answers = []
+    for sequence, haplotype in zip(sequences, model.scorer.haplotypes(site), strict=True):
+        with torch.inference_mode():
+            codes = torch.from_numpy(np.frombuffer(sequence, np.uint8).copy())[None]
+            answers.append(network.reduce(haplotype, sequence, list(network(codes))))
+    return str(model.scorer.score(site, answers).tolist())
+
+
+@pytest.mark.parametrize("name", CENTRED)
+def test_all_substitutions_are_scored_in_one_window_if_asked_for(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = small_model(name)
+    monkeypatch.setattr("varfm.session.load_models", lambda options: [model])
+    bases = "".join(np.random.default_rng(3).choice(list("ACGT"), 1200))
+    path = tmp_path / "random.fa"
+    path.write_text(f">c\n{bases}\n")
+    options = SessionOptions("c:596-602", str(path), (name,), device="cpu", threads=1, exact_full=True)
+    own, found = scores_of(IsmSession(options)), scores_of(IsmSession(options, in_one_window=True))
+    placement = model.scorer.placement
+    start = 598 - placement.index
+    assert found.keys() == own.keys() and len(found) == 21
+    for (pos, alt), (status, scores) in found.items():
+        expected = ast.literal_eval(expected_in_one_window(model, bases, start, pos - 1, alt))
+        assert status == "OK"
+        np.testing.assert_allclose(ast.literal_eval(scores), expected, rtol=0, atol=1e-5 * max(map(abs, expected)))
+        assert (scores == own[pos, alt][1]) == (pos == 599)
+
+
+def test_one_window_takes_one_reference_pass_and_a_change_per_allele(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = small_model("basset")
+    monkeypatch.setattr("varfm.session.load_models", lambda options: [model])
+    path = tmp_path / "random.fa"
+    path.write_text(">c\n" + "".join(np.random.default_rng(3).choice(list("ACGT"), 1200)) + "\n")
+    session = IsmSession(SessionOptions("c:595-604", str(path), ("basset",), device="cpu"), in_one_window=True)
+    scores_of(session)
+    assert session.engines[0].runner is not None
+    assert session.engines[0].runner.n_computed == 2 + 2 * 30  # both strands
+    assert dict(session.models[0].origin.options)["one_window"].startswith("c:")
+
+
+def test_variant_of_another_length_is_scored_in_the_one_window(tmp_path: Path) -> None:
+    where = ["NTNG1:13257:C:CAT", "-f", str(NTNG1), "--quiet"]
+    own, one = ism_table(tmp_path, *where, "--flank", "4"), ism_table(tmp_path, *where, "--flank", "4", "--one-window")
+    assert own["id"].tolist() == one["id"].tolist() and own["id"][0] == "variant"
+    assert (one["status"] == "OK").all()
+    scores = own.columns[-1]
+    assert one[scores][0] == own[scores][0]
+    assert (one[scores] != own[scores]).sum() > 20
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["NTNG1:13207-13307"], "101 positions do not fit into the window of mini, which holds 99"),
+        (["NTNG1:13257:C:G", "--flank", "50"], "101 positions do not fit"),
+        (["MKNK1:28850-28852", "-m", "null"], "the windows of null do not lie centred on alleles"),
+    ],
+)
+def test_what_does_not_fit_into_one_window_is_refused(
+    args: list[str], words: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out.tsv"
+    assert run(["ism", *args, "--one-window", "-f", str(NTNG1), "-o", str(out)]) == 2
+    assert words in " ".join(capfd.readouterr().err.split())
+    assert not out.exists()
 
 
 def test_ends_of_a_contig_are_padded_and_n_is_skipped(fasta: str, monkeypatch: pytest.MonkeyPatch) -> None:

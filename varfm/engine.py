@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
@@ -15,8 +15,8 @@ from varfm.errors import OptionError
 from varfm.genome import Genome, reverse_complement
 from varfm.plan import Plan
 from varfm.protocols import Asked, DirectScorer, GeneIndex, Model, Row, Scored, Scorer, n_bytes
-from varfm.variants import Status
-from varfm.windows import Gene, Haplotype, Site, Strand
+from varfm.variants import Status, Variant
+from varfm.windows import Gene, Haplotype, Site, Strand, Window
 
 if TYPE_CHECKING:
     from varfm.runner import Runner
@@ -27,7 +27,7 @@ _WAVE_BATCHES = 16
 
 
 @dataclass(slots=True)
-class _Reading:
+class Reading:
     """The sequences of one site, as rows of the network."""
 
     haplotypes: list[Haplotype]
@@ -41,11 +41,11 @@ class _Reading:
 class _Wave:
     """Consecutive sites whose rows are run together."""
 
-    readings: list[tuple[int, Site, _Reading]] = field(default_factory=list)
+    readings: list[tuple[int, Site, Reading]] = field(default_factory=list)
     rows: dict[Asked, None] = field(default_factory=dict)
     n_bytes: int = 0
 
-    def add(self, allele: int, site: Site, reading: _Reading) -> None:
+    def add(self, allele: int, site: Site, reading: Reading) -> None:
         self.readings.append((allele, site, reading))
         for rows in reading.asked:
             for row in rows:
@@ -55,7 +55,7 @@ class _Wave:
 
 
 def _is_n_heavy(sequence: bytes) -> bool:
-    return 2 * sequence.count(_N) > len(sequence)
+    return _N in sequence and 2 * sequence.count(_N) > len(sequence)
 
 
 def missing_genes(model: str) -> OptionError:
@@ -84,6 +84,7 @@ class Engine:
         self.seconds = 0.0
         self._genome = genome
         self._genes = genes
+        self._is_n_heavy: Callable[[bytes], bool] | None = getattr(model.network, "is_n_heavy", None)
         self.runner: Runner | None = None
         if model.network is not None:
             from varfm.runner import Runner  # brings torch, which models without a network do not need
@@ -139,7 +140,7 @@ class Engine:
             result.status[allele] = self._read_sites(allele, sites, wave)
 
     def _read_sites(self, allele: int, sites: list[Site], wave: _Wave) -> Status:
-        readings = [(site, self._read(site)) for site in sites]
+        readings = [(site, self.read(site)) for site in sites]
         kept = [(site, reading) for site, reading in readings if not reading.n_heavy]
         for site, reading in kept:
             wave.add(allele, site, reading)
@@ -147,18 +148,25 @@ class Engine:
             return Status.N_HEAVY
         return Status.PADDED if any(reading.padded for _, reading in kept) else Status.OK
 
-    def _read(self, site: Site) -> _Reading:
+    def read(self, site: Site) -> Reading:
+        """Cut the sequences of a site, and make rows of the network of them."""
         haplotypes = self.model.scorer.haplotypes(site)
         network = self.model.network
         assert network is not None
         length = self._genome.contigs[site.left.contig]
-        sequences = self._sequences(haplotypes)
-        return _Reading(
+        forward = self._forward(haplotypes)
+        sequences = [
+            forward[window, variant] if strand == "+" else reverse_complement(forward[window, variant])
+            for window, variant, strand, *_ in haplotypes
+        ]
+        # A network may judge the parts of a sequence; all of a sequence is judged alike on both strands.
+        judged = map(_is_n_heavy, forward.values()) if self._is_n_heavy is None else map(self._is_n_heavy, sequences)
+        return Reading(
             haplotypes,
             sequences,
             self._asked(haplotypes, [network.rows(*one) for one in zip(sequences, haplotypes, strict=True)]),
-            n_heavy=any(map(getattr(network, "is_n_heavy", _is_n_heavy), sequences)),
-            padded=any(h.window.start < 0 or h.window.end > length for h in haplotypes),
+            n_heavy=any(judged),
+            padded=any([window.start < 0 or window.end > length for window, _ in forward]),
         )
 
     def _asked(self, haplotypes: list[Haplotype], rows: list[list[Row]]) -> list[list[Asked]]:
@@ -180,17 +188,13 @@ class Engine:
                 asked[reference], asked[number] = [of_reference], [of_alternate]
         return asked
 
-    def _sequences(self, haplotypes: list[Haplotype]) -> list[bytes]:
-        """Cut each sequence once, the other strand from the first."""
-        forward: dict[tuple[object, ...], bytes] = {}
-        sequences = []
-        for haplotype in haplotypes:
-            key = (haplotype.window, haplotype.variant)
-            if key not in forward:
-                forward[key] = self._genome.sequence(haplotype._replace(strand="+"))
-            sequence = forward[key]
-            sequences.append(sequence if haplotype.strand == "+" else reverse_complement(sequence))
-        return sequences
+    def _forward(self, haplotypes: list[Haplotype]) -> dict[tuple[Window, Variant | None], bytes]:
+        """Cut each sequence once; the other strand is made from the first."""
+        forward: dict[tuple[Window, Variant | None], bytes] = {}
+        for window, variant, *_ in haplotypes:
+            if (window, variant) not in forward:
+                forward[window, variant] = self._genome.forward(window, variant)
+        return forward
 
     def _run(self, wave: _Wave, result: _Result) -> None:
         if not wave.readings:

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from varfm.errors import InputError
 from varfm.fasta import find_index
-from varfm.windows import Haplotype
+from varfm.variants import Variant
+from varfm.windows import Haplotype, Window
 
 N = 4
 """The code of every base that is not A, C, G or T (0 to 3)."""
@@ -92,6 +93,7 @@ class Genome:
             raise InputError(f"FASTA {path} cannot be opened: {error}. Check the file.") from None
         self._max_bytes = max_bytes
         self._held: OrderedDict[str, _Contig] = OrderedDict()
+        self._latest: tuple[str, _Contig | None] = ("", None)
         self._lock = threading.RLock()
 
     def __enter__(self) -> Self:
@@ -106,6 +108,7 @@ class Genome:
         """Close the file and let the contigs go."""
         self._fasta.close()
         self._held.clear()
+        self._latest = ("", None)
 
     def codes(self, contig: str) -> NDArray[np.uint8]:
         """Give a whole contig: (length,) uint8, read-only, A C G T = 0 1 2 3, all else 4. Case is ignored, U is T.
@@ -125,17 +128,23 @@ class Genome:
         Raises:
             ValueError: If the allele sticks out of the haplotype's window.
         """
-        contig, start, end = haplotype.window
-        codes = self._contig(contig).codes
-        variant = haplotype.variant
-        if variant is None:
-            sequence = _span(codes, start, end)
-        elif start <= variant.start and variant.end <= end:
-            left, right = _span(codes, start, variant.start), _span(codes, variant.end, end)
-            sequence = left + encode(variant.alt) + right
-        else:
-            raise ValueError(f"{variant} does not lie inside {haplotype.window}")
+        sequence = self.forward(haplotype.window, haplotype.variant)
         return sequence if haplotype.strand == "+" else reverse_complement(sequence)
+
+    def forward(self, window: Window, variant: Variant | None) -> bytes:
+        """Give the codes of a window on the forward strand, with an allele in it or the reference as it is.
+
+        Raises:
+            ValueError: If the allele sticks out of the window.
+        """
+        contig, start, end = window
+        codes = self._contig(contig).codes
+        if variant is None:
+            return _span(codes, start, end)
+        if start <= variant.start and variant.end <= end:
+            left, right = _span(codes, start, variant.start), _span(codes, variant.end, end)
+            return left + encode(variant.alt) + right
+        raise ValueError(f"{variant} does not lie inside {window}")
 
     def windows(self, contig: str, starts: NDArray[np.int64], length: int) -> NDArray[np.uint8]:
         """Gather many windows of one contig at once.
@@ -182,12 +191,16 @@ class Genome:
         )
 
     def _contig(self, contig: str) -> _Contig:
+        name, latest = self._latest  # windows come sorted, so nearly all are of the contig of the one before
+        if name == contig and latest is not None:
+            return latest
         with self._lock:
             held = self._held.get(contig)
             if held is None:
                 held = self._held[contig] = self._load(contig)
                 self._drop_oldest()
             self._held.move_to_end(contig)
+            self._latest = contig, held
             return held
 
     def _drop_oldest(self) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from varfm.genome import Genome, decode
 from varfm.io.block import Block
 from varfm.io.header import bytes_of, parse_header
 from varfm.io.scan import block_of
+from varfm.protocols import Model
 from varfm.session import Session, SessionOptions
 from varfm.variants import Variant, VariantKind, trim
 
@@ -226,6 +228,8 @@ class IsmSession(Session):
     Args:
         options: `vcf` is the region or the variant, as typed; `models` has one name.
         flank: Bases on either side of a variant.
+        in_one_window: Score all substitutions in the window that an SNV at the first base of the variant, or at the
+            middle base of the region, would have, instead of each in its own.
 
     Attributes:
         place: What is mutated.
@@ -236,8 +240,8 @@ class IsmSession(Session):
 
     input_role = "region"
 
-    def __init__(self, options: SessionOptions, flank: int = FLANK) -> None:
-        self._flank = flank
+    def __init__(self, options: SessionOptions, flank: int = FLANK, *, in_one_window: bool = False) -> None:
+        self._flank, self._in_one_window = flank, in_one_window
         super().__init__(options)
 
     def _open_input(self) -> tuple[SubstitutionReader, Genome]:
@@ -248,6 +252,28 @@ class IsmSession(Session):
         self.place = read_place(self.options.vcf, self._flank, ContigMap(genome.contigs, table=table), genome)
         return SubstitutionReader(self.place), genome
 
+    def _load_models(self) -> list[Model]:
+        models = super()._load_models()
+        return [in_one_window(model, self.place) for model in models] if self._in_one_window else models
+
     def _judged_blocks(self) -> Iterator[Block]:
         """Judge nothing: REF comes from the FASTA."""
         return self.reader.blocks(self._block_records())
+
+
+def in_one_window(model: Model, place: Place) -> Model:
+    """Let a model score all of a place in one window.
+
+    Raises:
+        OptionError: If the model cannot, or the place does not fit into its window.
+    """
+    from varfm.scorers.one_window import one_window
+
+    scorer: Any = model.scorer  # a dataclass, if it has the placement that is looked for
+    region = place.start, place.start + len(place.bases)
+    middle = place.variant.start if place.variant else (region[0] + region[1] - 1) // 2
+    placement = one_window(model.name, model.scorer, middle, region)
+    first = placement.start
+    said = ("one_window", f"{place.contig}:{first + 1}-{first + placement.length}")
+    about = replace(model.origin, options=(*model.origin.options, said))
+    return replace(model, scorer=replace(scorer, placement=placement), origin=about)

@@ -192,7 +192,7 @@ class Runner:
     @torch.inference_mode()
     def _whole(self, row: Row) -> Tensor:
         try:
-            return self.network.forward(self._codes([row], 1))[0]
+            return self.network.forward(self.codes([row], 1))[0]
         except (torch.OutOfMemoryError, RuntimeError) as error:
             if not _is_out_of_memory(error):
                 raise
@@ -212,13 +212,14 @@ class Runner:
 
     @torch.inference_mode()
     def _forward(self, rows: list[Row]) -> Tensor:
-        codes = self._codes(rows, self.batch_rows)
+        codes = self.codes(rows, self.batch_rows)
         outputs = self.changes.executor.reference(codes, [])[0] if self.is_incremental else self.network.forward(codes)
         self.output_bytes = outputs[0].numel() * outputs.element_size()
         # A copy lets go of the filled-up ones.
         return outputs if len(rows) == self.batch_rows else outputs[: len(rows)].clone()
 
-    def _codes(self, rows: Sequence[Row], n_rows: int) -> Tensor:
+    def codes(self, rows: Sequence[Row], n_rows: int) -> Tensor:
+        """Put rows side by side on the device, the last one repeated up to `n_rows`."""
         filled = [*rows, *[rows[-1]] * (n_rows - len(rows))]
         codes = np.frombuffer(b"".join(filled), np.uint8).reshape(n_rows, -1)
         return torch.from_numpy(codes.copy()).to(self.device)
@@ -231,7 +232,7 @@ class Runner:
         while references.left:
             piece = references.left[: self.batch_rows]
             try:
-                outputs = self.changes.run_references(references, piece, self._codes(piece, self.batch_rows))
+                outputs = self.changes.run_references(references, piece, self.codes(piece, self.batch_rows))
             except (torch.OutOfMemoryError, RuntimeError) as error:
                 self._halve(error)
                 continue

@@ -162,7 +162,7 @@ class Session:
         self.contigs = ContigMap(self.genome.contigs, self.reader.header.contigs, self._contig_table)
         self.regions = read_regions(options.regions, self.contigs, self.genome.contigs) if options.regions else None
         self._alleles = AlleleReader(self.genome, self.contigs, stop_on_mismatch=options.stop_on_ref_mismatch)
-        self.models = load_models(options)
+        self.models = self._load_models()
         self.gene_source = ""
         self.genes = self._read_genes()
         self.plan, self.engines = self._start_engines()
@@ -173,6 +173,9 @@ class Session:
         reader = self._stack.enter_context(VcfReader(self.options.vcf, self.options.shard))
         _check_keys(reader, self.options)
         return reader, self._stack.enter_context(Genome(find_fasta(self.options.fasta, reader)))
+
+    def _load_models(self) -> list[Model]:
+        return load_models(self.options)
 
     def _read_genes(self) -> GeneIndex | None:
         genes = self.options.genes

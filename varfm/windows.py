@@ -160,7 +160,7 @@ def tss_fixed(site: Site, length: int, index: int) -> Pair:
     if _fixes_right_flank(variant, gene):
         alt = _grown_left(variant, window.end, length)
     else:
-        alt = _grown_right(variant, window.start, length)
+        alt = grown_right(variant, window.start, length)
     return Pair(Haplotype(window, None, gene.strand), alt._replace(strand=gene.strand))
 
 
@@ -180,7 +180,11 @@ def _grown_left(variant: Variant, end: int, length: int) -> Haplotype:
     return Haplotype(Window(variant.contig, variant.start - n_left, end), variant)
 
 
-def _grown_right(variant: Variant, start: int, length: int) -> Haplotype:
+def grown_right(variant: Variant, start: int, length: int) -> Haplotype:
+    """Give the haplotype of `length` bases that begins at a place of the reference and carries an allele right of it.
+
+    The far part of an insertion that falls out of the window is left out.
+    """
     n_right = length - (variant.start - start) - len(variant.alt)
     if n_right < 0:
         variant = variant._replace(alt=variant.alt[:n_right])
@@ -190,7 +194,7 @@ def _grown_right(variant: Variant, start: int, length: int) -> Haplotype:
 
 def reversed_strand(haplotype: Haplotype) -> Haplotype:
     """Give the same sequence read on the other strand, its focus with it."""
-    focus = haplotype.focus
+    window, variant, strand, focus, partner, reading = haplotype
     if focus is not None:
         focus = (haplotype.length - focus[1], haplotype.length - focus[0])
-    return haplotype._replace(strand="-" if haplotype.strand == "+" else "+", focus=focus)
+    return Haplotype(window, variant, "-" if strand == "+" else "+", focus, partner, reading)

@@ -53,6 +53,12 @@ def _with_options_of_score(command: click.Command) -> click.Command:
 )
 @option(
     "Model",
+    "--one-window",
+    is_flag=True,
+    help="Score all in one window around the VARIANT or the REGION's middle. Default: each in its own.",
+)
+@option(
+    "Model",
     "--model",
     "-m",
     metavar="NAME",
@@ -95,7 +101,8 @@ def ism(ctx: click.RichContext, /, **_: object) -> int:
     variant is marked, in the table by the ID `variant`, but not put into the
     sequence around the others. One that is no single-base change stands in the
     first row. Scores are those that varfm score gives for the same alleles, each
-    in a window of its own. At most 100,000 positions, 3,000 with --svg.
+    in a window of its own, or, faster, all in one with --one-window. At most
+    100,000 positions, 3,000 with --svg.
 
     Example:
 
@@ -114,7 +121,7 @@ def ism(ctx: click.RichContext, /, **_: object) -> int:
     chosen = _defaults(ctx) | own | {"vcf": own["where"], "model": (own["model"],)}
 
     def opener(options: SessionOptions) -> IsmSession:
-        return IsmSession(options, own["flank"])
+        return IsmSession(options, own["flank"], in_one_window=own["one_window"])
 
     def picture(session: IsmSession) -> PictureWriter | None:
         return _picture(session, own)

@@ -15,7 +15,6 @@ from torch.nn import functional
 from varfm.delta.trace import BLOCKS
 from varfm.encoding.onehot import onehot
 
-
 _MOST_COPIES = 4
 """Of columns of a dense layer: those of a narrow change are few, and most changes are in the middle of the window."""
 

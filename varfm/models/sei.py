@@ -45,7 +45,7 @@ BATCH_ROWS = (4, 64)
 """An SNV is four rows: two alleles on two strands."""
 
 _DEGREE = 3
-_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")  # type: ignore[no-untyped-call]
 _LABELS = tuple(item.label for item in CLASSES)
 _NOTES = tuple(("class", f'<ID={item.label},Name="{item.name}",Group={item.group}>') for item in CLASSES)
 _OTHER_FILE = "Give the file that the authors published with these weights."
