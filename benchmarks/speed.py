@@ -37,12 +37,15 @@ from varfm.scorers.position import PositionScorer
 ROWS = {"deepsea": 16, "basset": 32, "beluga": 8, "expecto": 4, "basenji": 1, "basenji2": 1, "sei": 4, "enformer": 1}
 """Rows per pass on the CPU, as the models have them."""
 
+N_ISOLATED = {1: 2, 4: 12, 8: 64, 16: 128, 32: 256}
+"""SNVs by rows per pass: from 8 rows on as many as `varfm score` runs together, else fewer, for the time it takes."""
+
 N_SHARED = 4
 """Places of a window that change, three alleles each."""
 
 HEADER = (
     "model", "GFLOP/window", "part/allele", "full_ms", "isolated_ms", "isolated", "shared_ms", "shared",
-    "full/peak", "error/scale", "tangermeme_ms", "over_tangermeme",
+    "full/peak", "error/scale", "tangermeme_ms", "over_tangermeme", "tangermeme_error/scale",
 )  # fmt: skip
 
 
@@ -89,24 +92,30 @@ def line(name: str, rounds: int, threads: int, peak: float) -> list[str]:
     case = case_of(name, network, threads)
     n_flops, part = work(case)
     spent: dict[str, list[float]] = {"full": [], "isolated": [], "shared": [], "tangermeme": []}
-    error = 0.0
+    error = differs = 0.0
     for number in range(rounds + 1):  # the first one warms up
         n, length = case.n_isolated, case.incremental.network.length
         bases, others = ([window(length, 2 * n * number + n * half + row) for row in range(n)] for half in (0, 1))
-        error = max(error, one_round(case, bases, others[: ROWS[name]], spent))
+        found, one_error = one_round(case, bases, others[: ROWS[name]], spent)
+        error = max(error, one_error)
         if name != "expecto" and (effects := tangermeme()):
-            seconds, _ = timed(lambda rows=bases: effects(network, rows, ROWS[name]))
+            seconds, theirs = timed(lambda rows=bases: effects(network, rows, ROWS[name]))
             spent["tangermeme"].append(seconds / n)
+            ours = torch.stack(list(found.values())).double()
+            differs = max(differs, float((ours - torch.cat(theirs)).abs().max() / ours.abs().max()))
     median = {key: statistics.median(values[1:]) if values else float("nan") for key, values in spent.items()}
     full = median["full"]  # of both alleles
     ratios = full / median["isolated"], full / 2 / median["shared"]
     numbers = [n_flops / 1e9, part, full * 1e3, median["isolated"] * 1e3, ratios[0], median["shared"] * 1e3, ratios[1]]
     numbers += [2 * n_flops / full / peak, error, median["tangermeme"] * 1e3]
-    return [f"{number:.4g}" for number in (*numbers, median["tangermeme"] / median["isolated"])]
+    numbers += [median["tangermeme"] / median["isolated"], differs]
+    return [f"{number:.4g}" for number in numbers]
 
 
-def one_round(case: Case, bases: list[Row], others: list[Row], spent: dict[str, list[float]]) -> float:
-    """Let every way take its turn, note the seconds per SNV, and give the largest error."""
+def one_round(
+    case: Case, bases: list[Row], others: list[Row], spent: dict[str, list[float]]
+) -> tuple[dict[Asked, Tensor], float]:
+    """Let every way take its turn, note the seconds per SNV; give the outputs, bases first, and the error."""
     changes = [snv(base, len(base) // 2 - 1) for base in bases]
     asked: list[Asked] = [*bases, *changes]
     seconds, found = timed(lambda: case.incremental.outputs(asked))
@@ -118,7 +127,7 @@ def one_round(case: Case, bases: list[Row], others: list[Row], spent: dict[str, 
     seconds, _ = timed(lambda: case.incremental.outputs(shared))
     reference, _ = timed(lambda: case.incremental.outputs(others))
     spent["shared"].append((seconds - reference) / len(shared))
-    return largest_error(found, whole, case)
+    return found, largest_error(found, whole, case)
 
 
 def case_of(name: str, network: nn.Module, threads: int) -> Case:
@@ -130,9 +139,9 @@ def case_of(name: str, network: nn.Module, threads: int) -> Case:
         starts, width = network.starts, beluga.length
         full = runner("beluga", beluga, 9, threads, full=True)
         incremental = runner(name, network, rows, threads)
-        return Case(incremental, full, lambda row: [row[start : start + width] for start in starts], 3 * rows)
+        return Case(incremental, full, lambda row: [row[start : start + width] for start in starts], N_ISOLATED[rows])
     ways = [runner(name, network, rows, threads, full=full) for full in (False, True)]
-    return Case(ways[0], ways[1], lambda row: [row], 3 * rows if rows > 1 else 2)
+    return Case(ways[0], ways[1], lambda row: [row], N_ISOLATED[rows])
 
 
 def runner(name: str, network: Any, rows: int, threads: int, *, full: bool = False) -> Runner:
@@ -185,7 +194,7 @@ def work(case: Case) -> tuple[float, float]:
     change = snv(base, len(base) // 2 - 1)
     meta = network_on_meta(case.incremental.name)
     executor = Executor(meta, len(base))
-    route = executor.route(on_grid(changed_span(*change), len(base)))
+    route = executor.route(on_grid(changed_span(change.base, change.row), len(base)))
     windows = case.windows(base)
     naive = meta if len(windows) == 1 else network_on_meta("beluga")
     with FlopCounterMode(display=False) as counter:

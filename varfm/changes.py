@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -17,8 +17,12 @@ from varfm.protocols import Asked, Change, Row
 _WIDE_SHARE = 4
 """Changes of a large part of the window are run in batches so many times smaller: few of them are of one place."""
 
+_MANY = 4
+"""Passes that are run as one where so many are full: short stretches fill a processor better side by side."""
+
 _PROBED_VALUES = 1024
 _PROBED_BATCHES = 4
+_JOINED_ROWS = range(4, 13)  # of a pass: models with fewer take much memory for each, GPUs take more as it is
 
 
 class References:
@@ -82,6 +86,7 @@ class Changes:
         self.executor = executor
         self._device = device
         self._agreeing: dict[tuple[tuple[int, ...], int], int] = {}
+        self._joins: dict[tuple[int, ...], bool] = {}
 
     def run_references(self, references: References, rows: Sequence[Row], codes: Tensor) -> Tensor:
         """Run one batch of reference rows, (n, length) codes -> outputs of `rows`, its first ones."""
@@ -99,21 +104,23 @@ class Changes:
         jobs = [(number, change) for number, changes in enumerate(windows) for change in changes]
         n_rows = self._rows_of(route, context, n_rows)
         found: dict[Asked, Tensor] = {}
-        for start in range(0, len(jobs), n_rows):
-            piece = jobs[start : start + n_rows]
-            outputs = self._alternate(context, piece, n_rows)
+        while len(found) < len(jobs):
+            n_left = len(jobs) - len(found)
+            n_joined = _MANY if n_left >= _MANY * n_rows and self._can_join(context, n_rows) else 1
+            piece = jobs[len(found) : len(found) + n_joined * n_rows]
+            outputs = self._alternate(context, piece, n_joined, n_rows)
             found.update(zip((change for _, change in piece), outputs.unbind(0), strict=False))
         references.pending_bytes -= sum(piece.n_bytes for piece, _ in references.pending.pop(route))
         return found
 
-    def _alternate(self, context: Context, jobs: Sequence[tuple[int, Change]], n_rows: int) -> Tensor:
-        filled = [*jobs, *[jobs[-1]] * (n_rows - len(jobs))]
+    def _alternate(self, context: Context, jobs: Sequence[tuple[int, Change]], n_passes: int, n_rows: int) -> Tensor:
+        filled = [*jobs, *[jobs[-1]] * (n_passes * n_rows - len(jobs))]
         span = context.route.span
         bases = b"".join(change.row[span.start : span.stop] for _, change in filled)
-        codes = torch.from_numpy(np.frombuffer(bases, np.uint8).reshape(n_rows, span.width).copy()).to(self._device)
+        codes = torch.from_numpy(np.frombuffer(bases, np.uint8).reshape(len(filled), span.width).copy())
         rows = torch.tensor([number for number, _ in filled], device=self._device)
-        outputs = self.executor.alternate(codes, context, rows)
-        return outputs if len(jobs) == n_rows else outputs[: len(jobs)].clone()
+        outputs = self.executor.alternate(codes.to(self._device), context, rows, n_rows)
+        return outputs if len(jobs) == len(filled) else outputs[: len(jobs)].clone()
 
     def _rows_of(self, route: Route, context: Context, n_rows: int) -> int:
         """Give the rows per batch on one way: as many as are answered alike, whatever their place in it.
@@ -130,18 +137,41 @@ class Changes:
             self._agreeing[key] = rows
         return self._agreeing[key]
 
+    def _can_join(self, context: Context, n_rows: int) -> bool:
+        """Tell whether several passes in one are answered as each by itself; tried once for tensors of one shape.
+
+        What a change is answered must not depend on how many others are asked for.
+        """
+        route = context.route
+        if n_rows not in _JOINED_ROWS or not is_narrow(route.span):
+            return False
+        if route.shape not in self._joins:
+            alone, together = (self._drawn_answers(context, n_rows, n * n_rows) for n in (1, _MANY))
+            self._joins[route.shape] = all(
+                torch.equal(row, one[0]) for one, many in zip(alone, together, strict=True) for row in many
+            )
+        return self._joins[route.shape]
+
     def _agree(self, context: Context, n_rows: int) -> bool:
+        if n_rows == 1:
+            return True
+        return all(
+            torch.equal(answer, answers[0])
+            for answers in self._drawn_answers(context, n_rows, n_rows)
+            for answer in answers[1:]
+        )
+
+    def _drawn_answers(self, context: Context, block: int, n_rows: int) -> Iterator[Tensor]:
+        """Ask for equal rows of values without meaning, again and again until there are enough values to compare."""
         codes = torch.zeros(n_rows, context.route.span.width, dtype=torch.uint8, device=self._device)
         rows = torch.zeros(n_rows, dtype=torch.int64, device=self._device)
         n_values = 0
-        for seed in range(_PROBED_BATCHES if n_rows > 1 else 0):
-            answers = self.executor.alternate(codes, context.drawn(seed), rows)
-            if not all(torch.equal(answer, answers[0]) for answer in answers[1:]):
-                return False
+        for seed in range(_PROBED_BATCHES):
+            answers = self.executor.alternate(codes, context.drawn(seed), rows, block)
+            yield answers
             n_values += answers[0].numel()
             if n_values >= _PROBED_VALUES:
                 break
-        return True
 
     def rows_that_agree(self, n_rows: int) -> int:
         """Give the most rows per batch that were answered alike so far."""

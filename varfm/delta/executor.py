@@ -12,7 +12,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from varfm.delta.fusion import fused_pairs
-from varfm.delta.rules import Columns, Flat, Input, Rule, Span, Stack, Window, rule_of
+from varfm.delta.rules import Columns, Flat, Input, Local, Rule, Span, Stack, Window, rule_of
 from varfm.delta.spans import Route, beside_of, places_of, route_of
 from varfm.delta.trace import evaluate, traced
 
@@ -99,6 +99,10 @@ class Executor:
         self._skipped = {first for first, _, _ in pairs}
         self._fused = {second: fused for _, second, fused in pairs}
         self._last_reader = {source: node for node in self._nodes for source in node.all_input_nodes}
+        varying = [node for node in self._nodes if node not in self.constants]
+        self._local = [node for node in varying if isinstance(self.rules.get(node), Local)]
+        self._dense = {node: None for node in varying if not isinstance(self.rules.get(node), Local)}
+        self._read_densely = {source for node in self._dense for source in node.all_input_nodes}
         self.route = cache(self._route)
 
     def _evaluated_constants(self) -> dict[fx.Node, Any]:
@@ -173,26 +177,41 @@ class Executor:
             self._forget(node, values)
         raise AssertionError("a graph ends with its output")
 
-    def alternate(self, codes: Tensor, context: Context, rows: Tensor | None = None) -> Tensor:
+    def alternate(
+        self, codes: Tensor, context: Context, rows: Tensor | None = None, block: int | None = None
+    ) -> Tensor:
         """Run windows that differ from those of a context in the span of its route.
 
         Args:
             codes: (n, width of the span) uint8, the bases in it.
             context: Of the reference windows.
             rows: (n,) which of them each changed window belongs to; None: one for each, in order.
+            block: Changed windows of which the dense parts are run together, a divisor of n; None: all. These take most
+                of the memory, and their sums most easily depend on how many rows there are.
 
         Returns:
             What the network answers for the changed windows, to rounding.
         """
         run = _Change(self, context, rows)
-        for node in self._nodes:
+        for node in self._local:
+            run.step(node, codes)
+            for source in node.all_input_nodes:
+                if self._last_reader[source] is node and source not in self._read_densely:
+                    run.values.pop(source, None)
+        if block is None or block >= len(codes):
+            return self._dense_parts(run)
+        parts = [run.part(start, block) for start in range(0, len(codes), block)]
+        return torch.cat([self._dense_parts(part) for part in parts])
+
+    def _dense_parts(self, run: _Change) -> Tensor:
+        for node in self._dense:
             if node.op == "output":
                 outputs: Tensor = run.whole(node.all_input_nodes[0])
                 return outputs
-            if node not in self.constants:
-                run.step(node, codes)
-                if not isinstance(self.rules.get(node), Flat | Stack):  # what was flattened is read in its place
-                    self._forget(node, run.values)
+            run.step(node, None)
+            for source in node.all_input_nodes:
+                if source in self._dense and self._last_reader[source] is node:
+                    run.values.pop(source, None)
         raise AssertionError("a graph ends with its output")
 
     def _evaluated(self, node: fx.Node, values: dict[fx.Node, Any]) -> Any:
@@ -224,7 +243,7 @@ class _Change:
 
     def __init__(self, executor: Executor, context: Context, rows: Tensor | None) -> None:
         self.values: dict[fx.Node, Any] = dict(executor.constants)
-        self._network, self._rules = executor.network, executor.rules
+        self._executor, self._network, self._rules = executor, executor.network, executor.rules
         self._context, self._rows = context, rows
         self._changed = context.route.changed
 
@@ -238,7 +257,19 @@ class _Change:
             return whole.index_select(0, self._rows)
         return whole.clone() if copied else whole
 
-    def step(self, node: fx.Node, codes: Tensor) -> None:
+    def part(self, start: int, n: int) -> _Change:
+        """Give the same of some of the windows, from `start` on."""
+        if self._rows is None:
+            rows = torch.arange(start, start + n, device=self._context.device)
+        else:
+            rows = self._rows[start : start + n]
+        part = _Change(self._executor, self._context, rows)
+        # A copy lies at an aligned address, whatever the place of the windows was.
+        own = {node: value[start : start + n].clone() for node, value in self.values.items() if node not in part.values}
+        part.values.update(own)
+        return part
+
+    def step(self, node: fx.Node, codes: Tensor | None) -> None:
         """Compute one node from those before it; a node that stays as it is has no value."""
         rule = self._rules.get(node)
         if rule is None:
