@@ -93,7 +93,7 @@ class TrackScorer:
 
         differences = [_difference(comparison) for comparison in self.placement.comparisons(site, answers)]
         difference = torch.stack(differences).mean(0)
-        return torch.stack([difference[list(score.tracks)].mean() for score in self.scores])
+        return torch.stack([_mean(difference, score.tracks) for score in self.scores])
 
     def unchanged(self) -> NDArray[np.float64]:
         """Give zeros."""
@@ -102,6 +102,10 @@ class TrackScorer:
     def headline(self, scores: NDArray[np.float64], gene: Gene | None) -> tuple[Value, ...]:
         """Give the columns that have a key."""
         return tuple(float(scores[index]) for index in self.plain_fields)
+
+
+def _mean(values: Tensor, tracks: Sequence[int]) -> Tensor:
+    return values[tracks[0]] if len(tracks) == 1 else values[list(tracks)].mean()  # most are one track, and this is slow
 
 
 def _difference(comparison: Comparison) -> Tensor:
