@@ -327,6 +327,12 @@ def test_one_window_takes_one_reference_pass_and_a_change_per_allele(
     assert dict(session.models[0].origin.options)["one_window"].startswith("c:")
 
 
+def test_picture_names_the_one_window(tmp_path: Path) -> None:
+    svg = tmp_path / "one.svg"
+    ism_table(tmp_path, "NTNG1:13257-13259", "-f", str(NTNG1), "--quiet", "--one-window", "--svg", str(svg))
+    assert "in one window, NTNG1:13209-13307." in " ".join(svg.read_text().split())
+
+
 def test_variant_of_another_length_is_scored_in_the_one_window(tmp_path: Path) -> None:
     where = ["NTNG1:13257:C:CAT", "-f", str(NTNG1), "--quiet"]
     own, one = ism_table(tmp_path, *where, "--flank", "4"), ism_table(tmp_path, *where, "--flank", "4", "--one-window")

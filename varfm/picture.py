@@ -154,9 +154,11 @@ class PictureWriter:
 
     def _notes(self, gene: Gene | None) -> list[str]:
         place, column = self._place, self.column
+        window = dict(self._model.origin.options).get("one_window")
+        where = f"in one window, {window}" if window else "in a window of its own, as in varfm score"
         notes = [
             f"Reference {self._fasta}, {place.contig}:{place.start + 1:,}-{place.end:,}. Each of the three "
-            "substitutions of a position in a window of its own, as in varfm score.",
+            f"substitutions of a position {where}.",
             f"{column.name}: {column.description} Computed as {column.formula}; unit: {column.unit}.",
         ]
         if gene is not None:
