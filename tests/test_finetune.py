@@ -220,6 +220,18 @@ def test_a_folder_is_replaced_with_force_only_and_only_if_it_is_an_adapters(
     assert varfm([*words[:-2], str(tmp_path / "adapter" / "adapter_config.json")]) == 2
 
 
+def test_a_folder_that_holds_the_table_is_not_replaced(
+    few: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = tmp_path / "adapter" / "varfm_finetune.json"
+    table.parent.mkdir()
+    shutil.copy(few / "table.tsv", table)
+    words = [word.replace(str(few / "table.tsv"), str(table)) for word in training(few)]
+    assert varfm([*words, "-o", str(tmp_path / "adapter"), "--force"]) == 2
+    assert "varfm_finetune.json is an input, which is read" in capsys.readouterr().err.replace("\n", " ")
+    assert table.read_bytes() == (few / "table.tsv").read_bytes()
+
+
 def test_memory_that_runs_out_in_training_has_its_status(
     few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

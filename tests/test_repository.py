@@ -74,7 +74,7 @@ LAYERS = (
     },
     {"varfm.engine"},
     {"varfm.session", "varfm.manifest", "varfm.journal"},
-    {"varfm.account"},
+    {"varfm.account", "varfm.apart"},
     {"varfm.output", "varfm.doctor", "varfm.api", "varfm.ism", "varfm.picture", "varfm.fitting", "varfm.finetune"},
     {"varfm.shards", "varfm.resume", "varfm.multiqc", "varfm.forecast"},
     {"varfm.cli"},

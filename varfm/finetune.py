@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from varfm import __version__
+from varfm.apart import check_apart, input_paths
 from varfm.errors import InputError, OptionError, VarfmError
 from varfm.io.atomic import disk_errors
 from varfm.io.whole_folder import check_folder, whole_folder
@@ -129,6 +130,7 @@ def finetune(options: FinetuneOptions, advance: Advance) -> Report:
     require_packages()
     _check_models(options.session.models)
     check_folder(options.output, FILES, options.force)
+    check_apart([options.output / name for name in FILES], [Path(options.table), *input_paths(options.session)])
     labels = read_labels(options.table)
     split_rows(labels, np.ones(len(labels.values), np.bool_), options.held_out, options.validation, 0)
     started = time.monotonic()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from varfm import __version__
 from varfm.account import Summary, complete, describe_run, halvings, measured_errors, run_options, summarise
+from varfm.apart import check_apart
 from varfm.errors import OptionError
 from varfm.io.atomic import AtomicFile, check_target, disk_errors
 from varfm.io.formulas import without_formulas
@@ -19,8 +19,8 @@ from varfm.io.header import with_lines, without_varfm
 from varfm.io.info import header_lines, info_texts
 from varfm.io.table import SUFFIXES as TABLE_SUFFIXES
 from varfm.io.table import TableWriter, open_table, table_path
+from varfm.io.writer import INDEX_SUFFIXES, VcfWriter
 from varfm.io.writer import SUFFIXES as VCF_SUFFIXES
-from varfm.io.writer import VcfWriter
 from varfm.session import ScoredBlock, Session
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from varfm.protocols import Scored
 
 STDOUT = "-"
+_INDEXED = (".vcf.gz", ".bcf")
 
 Advance = Callable[[int, float | None], None]
 """Told after each block how many alleles it had, and the share of the input read so far."""
@@ -50,6 +51,7 @@ class OutputOptions:
         command: As typed, for the manifest.
         table_on_stdout: `-` is a TSV, not a VCF.
         picture: Where a picture of the scores goes; None: none.
+        multiqc: Where a report for MultiQC goes; None: none.
         table_suffixes: Of the tables that the run can write.
     """
 
@@ -60,6 +62,7 @@ class OutputOptions:
     command: tuple[str, ...] = ()
     table_on_stdout: bool = False
     picture: str | None = None
+    multiqc: str | None = None
     table_suffixes: tuple[str, ...] = TABLE_SUFFIXES
 
     @property
@@ -159,29 +162,38 @@ def publish(
             part.publish()
 
 
-def check_targets(options: OutputOptions, models: Sequence[str]) -> None:
+def check_targets(options: OutputOptions, models: Sequence[str], inputs: Sequence[Path] = ()) -> None:
     """See to it that every output can be written, before any work.
 
     Args:
         options: Where a run is to write.
         models: Names of its models, in order.
+        inputs: Files that it reads, which no output may replace.
 
     Raises:
         OptionError: If a suffix is unknown, a file exists without `force`, a folder is missing, or two names are one.
         DiskError: If a folder cannot be written.
     """
     _check_suffix(options)
+    check_apart(all_paths(options, models), inputs)
     outputs = output_paths(options, models)
     if options.picture:
         outputs.append(Path(options.picture))
-    outputs = [path for path in outputs if str(path) != STDOUT]
     for path in outputs:
-        check_target(path, options.force)
+        if str(path) != STDOUT:
+            check_target(path, options.force)
     manifest = manifest_path(options)
     if manifest:
-        if os.path.realpath(manifest) in [os.path.realpath(str(path)) for path in (options.output, *outputs)]:
-            raise OptionError(f"--manifest {manifest} is another output's name. Give it a name of its own.")
         check_target(manifest, _may_replace_manifest(options))
+
+
+def all_paths(options: OutputOptions, models: Sequence[str]) -> list[Path]:
+    """Give the path of everything that a run may write or remove, stdout left out."""
+    paths = output_paths(options, models)
+    if options.output.endswith(_INDEXED):
+        paths += [Path(f"{options.output}{suffix}") for suffix in INDEX_SUFFIXES]
+    paths += [Path(path) for path in (options.picture, manifest_path(options), options.multiqc) if path]
+    return [path for path in paths if str(path) != STDOUT]
 
 
 def output_paths(options: OutputOptions, models: Sequence[str]) -> list[Path]:

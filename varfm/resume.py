@@ -15,6 +15,7 @@ from pathlib import Path
 from types import FrameType
 
 from varfm.account import Summary, complete, describe_run, halvings, measured_errors, status_words, summarise
+from varfm.apart import input_paths
 from varfm.errors import DiskError, InputError, OptionError
 from varfm.io.atomic import disk_errors
 from varfm.io.table import pack_rows
@@ -63,7 +64,7 @@ def check_resumable(options: SessionOptions, outputs: OutputOptions) -> None:
         raise OptionError("--resume: a stream can be read only once. Give the VCF as a file.")
     if outputs.output == STDOUT:
         raise OptionError("--resume: stdout cannot be gone on with. Name a file with --output.")
-    check_targets(replace(outputs, force=True), options.models)
+    check_targets(replace(outputs, force=True), options.models, input_paths(options))
 
 
 def resume_scores(session: Session, options: OutputOptions, advance: Advance) -> Summary:

@@ -54,6 +54,11 @@ class _Part:
     vcf: Path | None
     tables: tuple[Path, ...]
 
+    @property
+    def files(self) -> list[Path]:
+        """All that is read of it."""
+        return [Path(self.name), _manifest_of(self.name), *self.tables]
+
 
 def merge_shards(shards: Sequence[str], options: OutputOptions) -> Manifest:
     """Join the outputs of all shards of a run, and write the manifest of the whole.
@@ -74,7 +79,7 @@ def merge_shards(shards: Sequence[str], options: OutputOptions) -> Manifest:
     _check_family(parts)
     options = replace(options, table_on_stdout=parts[0].vcf is None)
     models = [model.name for model in parts[0].manifest.models]
-    check_targets(options, models)
+    check_targets(options, models, [path for part in parts for path in part.files])
     _check_formats(parts[0], options)
     for part in parts:
         _check_files(part)
@@ -88,7 +93,7 @@ def merge_shards(shards: Sequence[str], options: OutputOptions) -> Manifest:
 
 
 def _read_part(name: str) -> _Part:
-    path = Path(f"{name}.varfm.json")
+    path = _manifest_of(name)
     if not path.is_file():
         raise InputError(
             f"{name}: its manifest {path} is not there. Name what varfm score wrote with --shard, as --output gave it, "
@@ -108,6 +113,10 @@ def _read_part(name: str) -> _Part:
     else:
         tables = [table_path(Path(name), model, len(models)) for model in models]
     return _Part(name, shard, manifest, Path(name) if "vcf" in roles else None, tuple(tables))
+
+
+def _manifest_of(name: str) -> Path:
+    return Path(f"{name}.varfm.json")
 
 
 def _beside(name: str, entry: FileRecord) -> Path:

@@ -14,10 +14,12 @@ import rich_click as click
 from click.shell_completion import CompletionItem
 
 from varfm import weights
+from varfm.apart import check_apart
 from varfm.download import RemoteFile
 from varfm.errors import ModelError, OptionError, printable
 from varfm.https import Progress, Transport
 from varfm.models import catalog, describe
+from varfm.overrides import local_copy
 from varfm.protocols import Column
 from varfm.weights import Checkpoint
 
@@ -300,6 +302,8 @@ def convert(name: str, source: Path, target: Path, model_config: Path | None, fo
     if target.exists() and not force:
         raise OptionError(f"TARGET {target}: exists. Give another name, or --force to replace it.")
     checkpoint = catalog.get(name)
+    copy = local_copy(checkpoint, source)
+    check_apart([target], [source, copy.main, *copy.shards])
     from varfm.conversion import convert_file  # torch comes with it
 
     made = convert_file(checkpoint, source, target, model_config=model_config)

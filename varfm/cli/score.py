@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -347,20 +348,23 @@ def write(
     Returns:
         The exit status.
     """
+    from varfm.apart import check_apart, fasta_paths, input_paths
     from varfm.multiqc import check_target, write_content
-    from varfm.output import check_targets, write_scores
+    from varfm.output import all_paths, check_targets, write_scores
     from varfm.resume import check_resumable, resume_scores
 
     quiet = chosen["quiet"]
     options = session_options(chosen)
+    outputs = replace(outputs, multiqc=chosen["multiqc"])
     if chosen["resume"]:
         check_resumable(options, outputs)
     else:
-        check_targets(outputs, options.models)
+        check_targets(outputs, options.models, input_paths(options))
     may_replace = chosen["force"] or chosen["resume"]  # a run that goes on, or was finished, writes its report again
     if chosen["multiqc"]:
         check_target(Path(chosen["multiqc"]), force=may_replace)
     with opener(options) as session, Progress(quiet=quiet) as progress:
+        check_apart(all_paths(outputs, options.models), fasta_paths(session.genome.path))  # the VCF may have named it
         if chosen["resume"]:
             summary = resume_scores(session, outputs, progress.advance)
         else:
