@@ -100,6 +100,12 @@ def left(folder: Path, output: Path) -> set[str]:
     return {p.name for p in folder.iterdir() if not p.name.startswith(known)} - {output.name}
 
 
+def writing(path: Path) -> tuple[int, int]:
+    """Tell one writing of a file from another; to read it changes nothing here, but the time of access."""
+    about = path.stat()
+    return about.st_ino, about.st_mtime_ns
+
+
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_a_run_that_was_stopped_again_and_again_writes_the_same(
     tmp_path: Path, source: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
@@ -250,15 +256,36 @@ def test_a_signal_in_the_last_chunk_is_obeyed_and_nothing_is_scored_again(
 def test_a_finished_run_is_not_done_again(tmp_path: Path, source: Path, capfd: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "out.vcf.gz"
     assert resume(source, output) == 0
-    before = output.stat()
+    before = writing(output)
     Path(f"{output}.varfm-partial").mkdir()  # stopped before it could be removed
     capfd.readouterr()
     assert resume(source, output) == 0
     lines = capfd.readouterr().err.splitlines()
-    assert lines[-2] == "The output was finished before; there was nothing to do."
+    assert lines[-2] == "The output was finished before; nothing was left to score."
     assert " alleles: " in lines[-1]
-    assert output.stat() == before
+    assert writing(output) == before
     assert not Path(f"{output}.varfm-partial").exists()
+
+
+@pytest.mark.parametrize("suffix", [".vcf.gz", ".bcf"])
+def test_a_lost_index_of_a_finished_run_is_made_again(
+    tmp_path: Path, source: Path, suffix: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / f"out{suffix}"
+    assert resume(source, output) == 0
+    before = writing(output)
+    index = next(path for path in tmp_path.iterdir() if path.name in (f"out{suffix}.tbi", f"out{suffix}.csi"))
+    whole, names = index.read_bytes(), sorted(tmp_path.iterdir())
+    blocks = scored_blocks(monkeypatch)
+    for damage in (index.unlink, lambda: index.write_bytes(whole[:-10])):
+        damage()
+        caplog.clear()
+        assert resume(source, output) == 0
+        assert f"{index} is missing, or another one; it is made again." in caplog.text
+        assert index.read_bytes() == whole and writing(output) == before and sorted(tmp_path.iterdir()) == names
+    caplog.clear()
+    assert resume(source, output) == 0
+    assert "made again" not in caplog.text and blocks == []
 
 
 def test_a_run_without_resume_counts_as_finished_too(

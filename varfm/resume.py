@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import threading
@@ -20,7 +21,7 @@ from varfm.errors import DiskError, InputError, OptionError
 from varfm.io.atomic import disk_errors
 from varfm.io.table import pack_rows
 from varfm.io.vcf import VcfReader
-from varfm.io.writer import STDOUT
+from varfm.io.writer import STDOUT, index_again
 from varfm.journal import FINISHED, Chunk, Journal, remove_folder
 from varfm.manifest import (
     Difference,
@@ -47,6 +48,8 @@ from varfm.output import (
 )
 from varfm.session import ScoredBlock, Session, SessionOptions, is_readable_again
 from varfm.variants import Status
+
+logger = logging.getLogger(__name__)
 
 _CHUNK_SECONDS = 0.2
 _CHUNK_SHARE = 0.001  # of the time since the start: a run of days has as few thousand chunks as one of minutes
@@ -86,6 +89,7 @@ def resume_scores(session: Session, options: OutputOptions, advance: Advance) ->
     finished = run.finished()
     if finished is not None:
         remove_folder(run.folder)
+        run.mend_index(finished)
         return _summary_of(finished)
     check_targets(replace(options, force=run.may_replace), session.options.models)
     with Journal(run.folder, len(run.paths)) as journal:
@@ -147,6 +151,19 @@ class _Run:
             raise OptionError(f"{name} exists without {missing[0]}. Use --force to write both anew.")
         changed = next(path for path in present if not _are_whole([path], manifest))
         raise OptionError(f"{changed} is not what its manifest says. Use --force to write it anew.")
+
+    def mend_index(self, finished: Manifest) -> None:
+        """Make the index of a finished output again where it is not what the manifest says.
+
+        Raises:
+            DiskError: If it cannot be made or written.
+        """
+        for entry in finished.outputs:
+            if entry.role == "index":
+                path = Path(f"{self.options.output}{Path(entry.path).suffix}")
+                if not path.is_file() or describe_file("index", path).sha256 != entry.sha256:
+                    logger.warning("%s is missing, or another one; it is made again.", path)
+                    index_again(self.options.output)
 
     def take_up(self, journal: Journal) -> None:
         """Begin the journal, or go on with it.

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from varfm.account import Summary
     from varfm.session import Session
 
-_FINISHED = "The output was finished before; there was nothing to do."
+_FINISHED = "The output was finished before; nothing was left to score."
 
 
 def notes_on(session: Session) -> list[str]:

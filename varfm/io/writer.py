@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import sys
+import tempfile
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -174,6 +175,23 @@ class VcfWriter:
                 f"{self._shown}: {found:,} records were read back where {expected:,} were written. The disk or file "
                 "system is not reliable: write elsewhere."
             )
+
+
+def index_again(output: str) -> None:
+    """Make the index of an output that lies there complete; the index is there whole or not at all.
+
+    Raises:
+        DiskError: If it cannot be made or written.
+    """
+    path = os.path.realpath(output)
+    folder, name = os.path.split(path)
+    with disk_errors(output), tempfile.TemporaryDirectory(".varfm-tmp", ".", folder) as staging:
+        linked = os.path.join(staging, name)  # htslib puts the index beside the name that it is given
+        os.symlink(path, linked)
+        index = make_index(linked)
+        if index is None:
+            raise DiskError(f"{output}: its index is missing, and cannot be made. Is there room in {folder}?")
+        os.replace(index, path + os.path.splitext(index)[1])
 
 
 def open_stdout() -> BinaryIO | TerminalFile:
