@@ -219,13 +219,34 @@ def test_a_signal_lets_the_chunk_in_hand_be_finished(
         assert signal.getsignal(signal.SIGTERM) is _stop_on_sigterm
     finally:
         signal.signal(signal.SIGTERM, before)
-    assert "--resume goes on" in capfd.readouterr().err
+    kept = f"is kept in {tmp_path}/out.vcf.varfm-partial: the same command goes on from there."
+    assert kept in capfd.readouterr().err
     assert not (tmp_path / "out.vcf").exists()
     blocks = scored_blocks(monkeypatch)
     assert resume(source, tmp_path / "out.vcf") == 0
     assert sum(blocks) == N_RECORDS - 3 * 16
     assert run(arguments(source, tmp_path / "whole.vcf")) == 0
     assert_equal(tmp_path / "out.vcf", tmp_path / "whole.vcf")
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_without_resume_tells_that_nothing_was_kept(
+    tmp_path: Path,
+    source: Path,
+    number: signal.Signals,
+    status: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    before = signal.signal(signal.SIGTERM, _stop_on_sigterm)
+    try:
+        stop_at(monkeypatch, 3, lambda: os.kill(os.getpid(), number))
+        assert run(arguments(source, tmp_path / "out.vcf")) == status
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    said = capfd.readouterr().err
+    assert "nothing was left under the output's name. A run with --resume keeps what is finished." in said
+    assert "goes on" not in said
 
 
 def test_a_second_signal_is_obeyed_at_once(tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -441,7 +462,9 @@ def test_a_full_disk_is_status_6_and_the_run_goes_on_when_there_is_room(
     with pytest.MonkeyPatch.context() as full:
         full.setattr(os, "pwrite", fail)
         assert resume(source, tmp_path / "out.vcf") == 6
-    assert "run again to go on" in capfd.readouterr().err
+    said = capfd.readouterr().err
+    assert "No space left on device. Nothing incomplete was left under an output's name: make room" in said
+    assert f"What is finished is kept in {tmp_path}/out.vcf.varfm-partial: the same command goes on from there." in said
     assert not (tmp_path / "out.vcf").exists()
     assert resume(source, tmp_path / "out.vcf") == 0
     assert run(arguments(source, tmp_path / "whole.vcf")) == 0

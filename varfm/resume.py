@@ -99,7 +99,10 @@ def resume_scores(session: Session, options: OutputOptions, advance: Advance) ->
             summary = _total(session, journal)
             _put_together(session, run, journal, summary)
         except DiskError as error:
-            raise DiskError(f"{error} What is finished is kept in {run.folder}: run again to go on.") from error
+            raise DiskError(f"{error} {run.kept}") from error
+        except BaseException as error:  # a signal, for one: who tells the user of it cannot know the folder
+            error.add_note(run.kept)
+            raise
         journal.remove()
     return summary
 
@@ -119,6 +122,11 @@ class _Run:
         described = describe_run(session, options.command, self.started, with_fasta_digest=True)
         self.manifest = replace(described, outputs=kinds)
         self.may_replace = options.force
+
+    @property
+    def kept(self) -> str:
+        """What to tell the user if the run ends too early."""
+        return f"What is finished is kept in {self.folder}: the same command goes on from there."
 
     def finished(self) -> Manifest | None:
         """Give the manifest of a finished run of the same command whose outputs are whole; None: there is work to do.

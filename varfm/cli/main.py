@@ -7,6 +7,7 @@ import importlib
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -34,7 +35,9 @@ COMMANDS = {
 
 INTERNAL_ERROR = 70
 BROKEN_PIPE = 141
-_STOPPED = "nothing was left under the output's name. A run with --resume goes on from here."
+_STOPPED = "nothing was left under the output's name."
+_WITH_RESUME = " A run with --resume keeps what is finished."
+_RESUMABLE = ("score", "classes", "embed")
 
 
 class _ReaderGone(Exception):
@@ -116,6 +119,7 @@ def run(args: list[str] | None = None) -> int:
         args: Without the program's name; None: those of the process.
     """
     start_log()
+    typed: Sequence[str] = ()
     try:
         typed = sys.argv[1:] if args is None else args
         status = varfm.main(typed, "varfm", standalone_mode=False, default_map=_settings(), obj=tuple(typed))
@@ -131,10 +135,10 @@ def run(args: list[str] | None = None) -> int:
         return error.exit_code
     except VarfmError as error:
         return _fail(str(error), error.exit_status)
-    except (KeyboardInterrupt, click.Abort):
-        return _fail(f"stopped by Ctrl-C; {_STOPPED}", 130)
-    except _Terminated:
-        return _fail(f"stopped by SIGTERM; {_STOPPED}", 143)
+    except (KeyboardInterrupt, click.Abort) as error:
+        return _fail(f"stopped by Ctrl-C; {_left(error, typed)}", 130)
+    except _Terminated as error:
+        return _fail(f"stopped by SIGTERM; {_left(error, typed)}", 143)
     except (_ReaderGone, BrokenPipeError):
         _silence_stdout()
         return BROKEN_PIPE
@@ -156,6 +160,15 @@ class _Terminated(BaseException):
 
 def _stop_on_sigterm(number: int, frame: FrameType | None) -> NoReturn:
     raise _Terminated
+
+
+def _left(error: BaseException, typed: Sequence[str]) -> str:
+    """Say what a stopped command left: what the run itself noted, if it keeps anything."""
+    seen = error, error.__context__  # click raises Abort in the place of KeyboardInterrupt
+    notes = [note for one in seen for note in getattr(one, "__notes__", ())]
+    if notes:
+        return f"{_STOPPED} {' '.join(notes)}"
+    return _STOPPED + (_WITH_RESUME if typed and typed[0] in _RESUMABLE else "")
 
 
 def _printable_lines(text: str) -> str:

@@ -147,7 +147,8 @@ def disk_errors(shown: str) -> Iterator[None]:
     except BrokenPipeError:
         raise
     except OSError as error:
-        left = "What came out is not complete" if shown == "<stdout>" else "No output was left behind"
+        nothing = "Nothing incomplete was left under an output's name"
+        left = "What came out is not complete" if shown == "<stdout>" else nothing
         raise DiskError(
             f"{shown}: writing failed: {error.strerror or error}. {left}: make room, or write elsewhere."
         ) from error
