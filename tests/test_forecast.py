@@ -80,3 +80,15 @@ def test_command_prints_a_line_for_each(capfd: pytest.CaptureFixture[str]) -> No
 def test_command_with_a_model_that_is_not_there_ends_as_score_does(capfd: pytest.CaptureFixture[str]) -> None:
     assert run(["doctor", "--plan", VCF, "-f", FASTA, "-m", "enformer", "--offline"]) == 4
     assert "varfm models download enformer" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("option", [["-m", "mini"], ["--fasta", str(FASTA)], ["--offline"]], ids=" ".join)
+def test_options_of_a_plan_without_one_are_refused(option: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["doctor", *option]) == 2
+    shown = capsys.readouterr()
+    assert "needs a run to plan: varfm doctor --plan VCF" in shown.err and shown.out == ""
+
+
+def test_settings_of_a_plan_do_not_disturb_the_findings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VARFM_MODEL", "mini")
+    assert run(["doctor"]) in (0, 5)

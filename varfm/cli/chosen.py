@@ -5,6 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import rich_click as click
+from click.core import ParameterSource
+
 from varfm.io.cut import Shard
 from varfm.models import ModelOptions
 from varfm.session import GeneOptions, SessionOptions
@@ -49,3 +52,18 @@ def session_options(chosen: dict[str, Any]) -> SessionOptions:
         exact_full=chosen["exact_full"],
         precision=chosen["precision"],
     )
+
+
+def check_alone(ctx: click.Context, needed: str) -> None:
+    """See to it that no option was typed that has nothing to act on.
+
+    Args:
+        ctx: Of the command.
+        needed: What options need, for the message.
+
+    Raises:
+        click.UsageError: If one was.
+    """
+    for parameter in ctx.command.params:
+        if ctx.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"{parameter.opts[0]} needs {needed}", ctx)

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from typing import Any
 
 import rich_click as click
-from click.core import ParameterSource
 
+from varfm.cli.chosen import check_alone
 from varfm.cli.score import score, write
 from varfm.models.sei_classes import CLASSES, GROUPS, SequenceClass
 from varfm.session import Session
@@ -70,20 +70,13 @@ def classes(ctx: click.RichContext, /, **_: object) -> int:
 
     chosen = ctx.params | _NOT_FOR_SEI
     if chosen["vcf"] is None:
-        _check_alone(ctx)
+        check_alone(ctx, "a VCF to score: varfm classes VCF")
         _list_classes()
         return 0
     outputs = OutputOptions(
         chosen["output"], chosen["table"], chosen["manifest"], chosen["force"], ctx.obj or (), table_on_stdout=True
     )
     return write(chosen, outputs, Session)
-
-
-def _check_alone(ctx: click.RichContext) -> None:
-    """Without VCF no option has anything to act on."""
-    for parameter in ctx.command.params:
-        if ctx.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE:
-            raise click.UsageError(f"{parameter.opts[0]} needs a VCF to score: varfm classes VCF", ctx)
 
 
 def _list_classes() -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from varfm.cli.chosen import session_options
+from varfm.cli.chosen import check_alone, session_options
 from varfm.cli.score import score
 from varfm.errors import printable
 
@@ -49,6 +49,7 @@ def doctor(ctx: click.RichContext, /, plan: str | None, **_: object) -> int:
         varfm doctor --plan example_data/ntng1.vcf -f example_data/ntng1.fa.gz -m mini
     """
     if plan is None:
+        check_alone(ctx, "a run to plan: varfm doctor --plan VCF")
         return _show_findings()
     from varfm.forecast import forecast
     from varfm.session import Session
