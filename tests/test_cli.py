@@ -107,6 +107,16 @@ def test_unknown_command_or_option_is_status_2(args: list[str], capfd: pytest.Ca
     assert "Traceback" not in shown.err
 
 
+@pytest.mark.parametrize("command", ["ism", "embed", "finetune"])
+@pytest.mark.parametrize("second", [["-m", "mini"], ["--model=mini"]], ids=" ".join)
+def test_a_second_model_is_refused_where_one_is_run(
+    command: str, second: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run([command, "x", "-m", "null", *second, "-o", "x.npz"]) == 2
+    said = " ".join(capfd.readouterr().err.split())
+    assert f"--model is given twice, and {command} takes one. Run them one at a time." in said
+
+
 def test_misspelt_option_is_named_with_the_right_one(tiny: list[str], capfd: pytest.CaptureFixture[str]) -> None:
     assert run([*tiny, "--ouput", "x.vcf"]) == 2
     assert "--output" in capfd.readouterr().err

@@ -557,8 +557,9 @@ def test_errors_are_one_line_and_leave_no_file(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("VARFM_MODEL", "null")
     before = sorted(tmp_path.rglob("*.*"))
-    assert run(["ism", "-f", fasta, "-m", "null", *args]) == status
+    assert run(["ism", "-f", fasta, *args]) == status
     shown = capfd.readouterr()
     assert shown.out == "" and len(shown.err.splitlines()) == 1 and message in shown.err
     assert [path for path in sorted(tmp_path.rglob("*.*")) if "cache" not in path.parts] == before

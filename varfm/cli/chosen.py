@@ -67,3 +67,18 @@ def check_alone(ctx: click.Context, needed: str) -> None:
     for parameter in ctx.command.params:
         if ctx.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE:
             raise click.UsageError(f"{parameter.opts[0]} needs {needed}", ctx)
+
+
+class OneModelCommand(click.RichCommand):
+    """A command that runs one model: of several `--model`, click would take the last and say nothing."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read what was typed.
+
+        Raises:
+            click.UsageError: If a model is named twice.
+        """
+        _, _, given = self.make_parser(ctx).parse_args(list(args))
+        if [parameter.name for parameter in given].count("model") > 1:
+            raise click.UsageError(f"--model is given twice, and {self.name} takes one. Run them one at a time.", ctx)
+        return super().parse_args(ctx, args)

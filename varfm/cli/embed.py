@@ -7,6 +7,7 @@ from typing import Any
 
 import rich_click as click
 
+from varfm.cli.chosen import OneModelCommand
 from varfm.cli.score import score, write
 from varfm.io.embeddings import SUFFIXES
 from varfm.session import Session
@@ -35,7 +36,7 @@ def _shared() -> Iterable[click.Parameter]:
     return [parameter for parameter in score.params if parameter.name not in replaced]
 
 
-@click.command(params=list(_shared()), context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(cls=OneModelCommand, params=list(_shared()), context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("vcf", metavar="VCF")
 @click.option(
     "--model",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from varfm.cli.chosen import session_options
+from varfm.cli.chosen import OneModelCommand, session_options
 from varfm.cli.embed import FIXED
 from varfm.cli.progress import Progress
 from varfm.cli.score import option, score
@@ -33,7 +33,7 @@ def _shared() -> Iterable[click.Parameter]:
     return [parameter for parameter in score.params if parameter.name not in replaced]
 
 
-@click.command(params=list(_shared()), context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(cls=OneModelCommand, params=list(_shared()), context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("table", metavar="TABLE")
 @option(
     "Model", "--model", "-m", metavar="NAME", required=True, help="Language model to adapt; see `varfm models list`."

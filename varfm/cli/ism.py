@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 from click.core import ParameterSource
 
+from varfm.cli.chosen import OneModelCommand
 from varfm.cli.score import option, score, write
 from varfm.errors import OptionError, printable
 from varfm.session import SessionOptions
@@ -34,7 +35,7 @@ def _with_options_of_score(command: click.Command) -> click.Command:
 
 
 @_with_options_of_score
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(cls=OneModelCommand, context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("where", metavar="REGION|VARIANT")
 @option(
     "Input",
