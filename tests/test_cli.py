@@ -117,6 +117,18 @@ def test_a_second_model_is_refused_where_one_is_run(
     assert f"--model is given twice, and {command} takes one. Run them one at a time." in said
 
 
+def test_escaping_without_a_table_is_refused_where_it_was_typed(
+    tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    out = ["-o", str(tmp_path / "out.vcf")]
+    assert run([*tiny, *out, "--escape-formulas"]) == 2
+    assert run(["classes", *tiny[1:4], *out, "--escape-formulas"]) == 2
+    assert capfd.readouterr().err.count("--escape-formulas acts on tables.") == 2
+    assert run([*tiny, *out, "--escape-formulas", "--table", str(tmp_path / "out.tsv")]) == 0
+    monkeypatch.setenv("VARFM_ESCAPE_FORMULAS", "1")
+    assert run([*tiny, *out, "--force"]) == 0
+
+
 def test_misspelt_option_is_named_with_the_right_one(tiny: list[str], capfd: pytest.CaptureFixture[str]) -> None:
     assert run([*tiny, "--ouput", "x.vcf"]) == 2
     assert "--output" in capfd.readouterr().err

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 from click.core import ParameterSource
@@ -11,6 +11,9 @@ from click.core import ParameterSource
 from varfm.io.cut import Shard
 from varfm.models import ModelOptions
 from varfm.session import GeneOptions, SessionOptions
+
+if TYPE_CHECKING:
+    from varfm.output import OutputOptions
 
 
 def session_options(chosen: dict[str, Any]) -> SessionOptions:
@@ -67,6 +70,17 @@ def check_alone(ctx: click.Context, needed: str) -> None:
     for parameter in ctx.command.params:
         if ctx.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE:
             raise click.UsageError(f"{parameter.opts[0]} needs {needed}", ctx)
+
+
+def check_escaped(ctx: click.Context, outputs: OutputOptions) -> None:
+    """See to it that `--escape-formulas`, where it was typed, has a table to act on; a setting may have none.
+
+    Raises:
+        click.UsageError: If there is none.
+    """
+    typed = ctx.get_parameter_source("escape_formulas") is ParameterSource.COMMANDLINE
+    if typed and not outputs.is_table and outputs.table is None:
+        raise click.UsageError("--escape-formulas acts on tables. Give --table FILE, or a table as --output.", ctx)
 
 
 class OneModelCommand(click.RichCommand):

@@ -8,7 +8,7 @@ from typing import Any
 
 import rich_click as click
 
-from varfm.cli.chosen import check_alone
+from varfm.cli.chosen import check_alone, check_escaped
 from varfm.cli.score import score, write
 from varfm.models.sei_classes import CLASSES, GROUPS, SequenceClass
 from varfm.session import Session
@@ -76,6 +76,7 @@ def classes(ctx: click.RichContext, /, **_: object) -> int:
     outputs = OutputOptions(
         chosen["output"], chosen["table"], chosen["manifest"], chosen["force"], ctx.obj or (), table_on_stdout=True
     )
+    check_escaped(ctx, outputs)
     return write(chosen, outputs, Session)
 
 

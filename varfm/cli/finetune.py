@@ -21,6 +21,8 @@ _FIXED: dict[str, Any] = FIXED | {
     "regions": None,
     "batch_size": None,
     "resume": False,
+    "escape_formulas": False,
+    "multiqc": None,
     "precision": "float32",
 }
 """The options of `varfm score` that do not apply, and what stands in their place."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import rich_click as click
 
-from varfm.cli.chosen import session_options
+from varfm.cli.chosen import check_escaped, session_options
 from varfm.cli.log import STYLES, choose_style
 from varfm.cli.progress import Progress
 from varfm.cli.summary import notes_on, tell_summary
@@ -328,6 +328,7 @@ def score(ctx: click.RichContext, /, **_: object) -> int:
 
     chosen = ctx.params
     outputs = OutputOptions(chosen["output"], chosen["table"], chosen["manifest"], chosen["force"], ctx.obj or ())
+    check_escaped(ctx, outputs)
     return write(chosen, outputs, Session)
 
 
