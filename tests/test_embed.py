@@ -169,6 +169,21 @@ def test_only_a_language_model_and_a_known_format_are_taken(
     assert sorted(path.name for path in tmp_path.iterdir() if "out" in path.name) == []
 
 
+def test_half_precision_is_offered_but_no_mixture_of_two(
+    given: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["embed", *given, *language(HYENA)]
+    assert varfm([*words, "-o", str(tmp_path / "mixed.parquet"), "--precision", "mixed"]) == 2
+    assert "'mixed' is not one of 'float32', 'bfloat16'" in " ".join(capsys.readouterr().err.split())
+    for precision in ("float32", "bfloat16"):
+        assert varfm([*words, "-o", str(tmp_path / f"{precision}.parquet"), "--precision", precision]) == 0
+    whole, half = (
+        np.stack(pd.read_parquet(tmp_path / f"{precision}.parquet")["ref_embedding"].dropna())
+        for precision in ("float32", "bfloat16")
+    )
+    assert 0 < np.abs(half - whole).max() < 0.1 * np.abs(whole).max()
+
+
 def test_nothing_is_left_behind_when_a_run_fails(given: list[str], tmp_path: Path) -> None:
     with open(given[0], "a") as file:
         file.write("c\tx\t.\tA\tC\t.\t.\t.\n")

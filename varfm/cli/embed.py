@@ -25,6 +25,7 @@ FIXED: dict[str, Any] = {
     "compat": None,
     "table": None,
     "shard": None,
+    "exact_full": False,
     "overwrite": True,  # keys of an earlier run are not looked at
     "embeddings": True,
 }
@@ -32,7 +33,7 @@ FIXED: dict[str, Any] = {
 
 
 def _shared() -> Iterable[click.Parameter]:
-    replaced = {*FIXED, "vcf", "model", "output"}
+    replaced = {*FIXED, "vcf", "model", "output", "precision"}
     return [parameter for parameter in score.params if parameter.name not in replaced]
 
 
@@ -46,6 +47,14 @@ def _shared() -> Iterable[click.Parameter]:
     panel="Model",
     envvar="VARFM_MODEL",
     help="Language model to use; see `varfm models list`.",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["float32", "bfloat16"]),
+    default="float32",
+    panel="Running",
+    envvar="VARFM_PRECISION",
+    help="Numbers of the network: float32 (default), or bfloat16, which leaves two to three digits.",
 )
 @click.option(
     "--output",
