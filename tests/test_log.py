@@ -90,3 +90,20 @@ def test_progress_is_an_event(
 def test_quiet_leaves_errors_only(call: list[str], capfd: pytest.CaptureFixture[str]) -> None:
     assert run([*call, "--log-format", "json", "--quiet"]) == 0
     assert capfd.readouterr().err == ""
+
+
+def test_every_line_of_ism_is_an_event(call: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    words = ["ism", "1:2-4", "-f", str(tmp_path / "ref.fa"), "--one-window", "-m", "mini", "--log-format", "json"]
+    assert run([*words, "--svg", str(tmp_path / "out.svg"), "-o", str(tmp_path / "out.tsv")]) == 0
+    note, *_, summary = map(json.loads, capfd.readouterr().err.splitlines())
+    assert note["event"] == "note" and note["message"].startswith("picture: ")
+    assert (summary["event"], summary["alleles"]) == ("summary", 9)
+
+
+def test_doctor_takes_the_format_of_its_errors_without_a_plan(
+    call: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["doctor", "--log-format", "json"]) in (0, 5)
+    assert capfd.readouterr().err == ""
+    assert run(["doctor", "--plan", f"{call[1]}x", *call[2:6], "--log-format", "json"]) == 3
+    assert json.loads(capfd.readouterr().err)["status"] == 3

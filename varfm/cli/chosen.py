@@ -68,7 +68,8 @@ def check_alone(ctx: click.Context, needed: str) -> None:
         click.UsageError: If one was.
     """
     for parameter in ctx.command.params:
-        if ctx.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE:
+        typed = ctx.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
+        if typed and not parameter.is_eager:  # such as --log-format, which acts on errors too
             raise click.UsageError(f"{parameter.opts[0]} needs {needed}", ctx)
 
 

@@ -21,9 +21,12 @@ _PANELS = frozenset({"Input", "Model", "Running"})
 _ELSEWHERE: dict[str, Any] = {"regions": None, "shard": None, "overwrite": True, "resume": False}
 """Options of `varfm score` in these panels that do not apply, and what stands in their place."""
 
+_LOGGING = [item for item in score.params if item.name == "log_format"]
+
 
 def _of_score() -> Iterable[click.Parameter]:
-    return [item for item in score.params if getattr(item, "panel", None) in _PANELS and item.name not in _ELSEWHERE]
+    chosen = [item for item in score.params if getattr(item, "panel", None) in _PANELS]
+    return [item for item in (*chosen, *_LOGGING) if item.name not in _ELSEWHERE]
 
 
 @click.command(params=list(_of_score()), context_settings={"help_option_names": ["-h", "--help"]})

@@ -10,6 +10,7 @@ import rich_click as click
 
 from varfm.cli.chosen import OneModelCommand, session_options
 from varfm.cli.embed import FIXED
+from varfm.cli.log import stderr_log
 from varfm.cli.progress import Progress
 from varfm.cli.score import option, score
 
@@ -146,7 +147,7 @@ def finetune(ctx: click.RichContext, /, **_: object) -> None:
         report = fit(options, progress.advance)
     if not chosen["quiet"]:
         for line in _lines(report):
-            click.echo(line, err=True)
+            stderr_log().tell("info", "summary", line, message=line)
 
 
 def _contigs(text: str | None) -> tuple[str, ...]:

@@ -9,8 +9,9 @@ import rich_click as click
 from click.core import ParameterSource
 
 from varfm.cli.chosen import OneModelCommand
+from varfm.cli.log import stderr_log
 from varfm.cli.score import option, score, write
-from varfm.errors import OptionError, printable
+from varfm.errors import OptionError
 from varfm.session import SessionOptions
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ _OF_SCORE = frozenset(
         *("tracks", "scores", "bins", "shifts", "strands", "window", "max_distance"),
         *("weights", "adapter", "model_config", "require_published", "download", "offline"),
         *("device", "batch_size", "threads", "exact_full", "precision"),
-        *("escape_formulas", "manifest", "force", "quiet", "strict"),
+        *("escape_formulas", "manifest", "log_format", "force", "quiet", "strict"),
     )
 )
 """The options of `varfm score` that mean the same here; all others stand at their defaults."""
@@ -166,5 +167,5 @@ def _picture(session: IsmSession, own: dict[str, Any]) -> PictureWriter | None:
     n_scores = len(session.models[0].scorer.columns)
     if own["column"] is None and n_scores > 1 and not own["quiet"]:
         shown = f"picture: {picture.column.name}, one of {n_scores:,} scores; --column NAME draws another"
-        click.echo(printable(shown), err=True)
+        stderr_log().tell("info", "note", shown, message=shown)
     return picture
