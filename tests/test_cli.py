@@ -151,7 +151,7 @@ def test_command_line_goes_before_environment_before_settings_before_default(
     assert last_line(capfd).startswith("2 alleles")
     monkeypatch.setenv("VARFM_REGIONS", "chr1:2")
     assert run(tiny) == 0
-    assert last_line(capfd).startswith("1 alleles")
+    assert last_line(capfd).startswith("1 allele:")
     assert run([*tiny, "--regions", "chr1:1-2"]) == 0
     assert last_line(capfd).startswith("3 alleles")
 

@@ -65,6 +65,15 @@ def test_wrong_values_of_options_are_events(call: list[str], capfd: pytest.Captu
     assert "--batch-size" in error["message"] and "few" in error["message"]
 
 
+def test_one_is_not_a_plural(tmp_path: Path, call: list[str], capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "in.vcf").write_text(f"{HEAD}1\t1\t.\tA\tC\t.\t.\t.\n")
+    out = str(tmp_path / "s.vcf")
+    assert run([*call[:-1], out, "--shard", "1/1"]) == 0
+    assert capfd.readouterr().err.splitlines()[-1].startswith("1 allele: 1 scored.")
+    assert run(["merge", out, "-o", str(tmp_path / "out.vcf")]) == 0
+    assert capfd.readouterr().err == "1 shard: 1 record, 1 allele.\n"
+
+
 def test_text_is_the_default_again_in_the_next_run(call: list[str], capfd: pytest.CaptureFixture[str]) -> None:
     run([*call, "--log-format", "json"])
     capfd.readouterr()

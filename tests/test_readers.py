@@ -131,7 +131,7 @@ def test_take_refuses_a_key_that_is_not_there(keras_file: Path) -> None:
 def test_tensor_that_no_layer_took_is_reported(keras_file: Path) -> None:
     tensors = read_tensors(keras_file)
     tensors.take("dense_1/dense_1/bias:0", (2,))
-    with pytest.raises(ModelError, match=r"1 tensors belong to no part of the model \('dense_1/dense_1/kernel:0'\)"):
+    with pytest.raises(ModelError, match=r"some tensors belong to no part of the model \('dense_1/dense_1/kernel:0'\)"):
         tensors.check_all_taken()
     tensors.take("dense_1/dense_1/kernel:0", (3, 2))
     tensors.check_all_taken()

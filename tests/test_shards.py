@@ -155,7 +155,7 @@ def refusal(capfd: pytest.CaptureFixture[str], paths: list[Path], output: Path, 
 
 
 def test_a_missing_shard_is_named(tmp_path: Path, shards: list[Path], capfd: pytest.CaptureFixture[str]) -> None:
-    assert "1 of 3 shards are missing: 2." in refusal(capfd, [shards[0], shards[2]], tmp_path / "o.vcf")
+    assert "Missing shards: 2 (1 of 3)." in refusal(capfd, [shards[0], shards[2]], tmp_path / "o.vcf")
 
 
 def test_a_doubled_shard_is_named(tmp_path: Path, shards: list[Path], capfd: pytest.CaptureFixture[str]) -> None:

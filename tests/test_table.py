@@ -257,7 +257,7 @@ def test_a_lost_row_is_found_before_the_file_gets_its_name(tmp_path: Path, name:
     writer: Any = open_table(tmp_path / name, MINI, force=False)
     writer.write(BLOCK, ALLELES, SCORED)
     writer._n_rows += 1
-    with pytest.raises(DiskError, match="4 rows were read back where 5 were written"):
+    with pytest.raises(DiskError, match="of 5 rows written, 4 came back"):
         writer.seal()
         writer.publish()
     writer.discard()

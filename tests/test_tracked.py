@@ -141,7 +141,7 @@ def test_a_table_of_another_network_is_refused(tmp_path: Path) -> None:
     table = tmp_path / "names"
     table.write_text("a|DNase|None\n")
     weights = LocalWeights(tmp_path / "w.cpu", "", True, MappingProxyType({checkpoint.tracks_file: table}))
-    with pytest.raises(ModelError, match="has 1 tracks, expected 3"):
+    with pytest.raises(ModelError, match="has 1 track, expected 3"):
         track_model(checkpoint, weights, ModelOptions(), PointNet(1000), POINT)
 
 

@@ -168,7 +168,7 @@ def test_line_that_does_not_fit_is_an_error_with_its_number(
 
 
 @pytest.mark.parametrize(
-    ("text", "said"), [(b"", "0 tracks"), (b"a\tb\n", "1 tracks, expected 2"), (b"\xff\tb\n", "byte 0 is not UTF-8")]
+    ("text", "said"), [(b"", "0 tracks"), (b"a\tb\n", "1 track, expected 2"), (b"\xff\tb\n", "byte 0 is not UTF-8")]
 )
 def test_table_that_is_empty_of_another_model_or_no_text_is_an_error(tmp_path: Path, text: bytes, said: str) -> None:
     with pytest.raises(ModelError, match=said):

@@ -129,7 +129,7 @@ def test_a_stale_index_goes_when_its_output_is_replaced(tmp_path: Path) -> None:
 
 def test_a_wrong_count_is_an_error_and_leaves_no_file(tmp_path: Path) -> None:
     for suffix in (".vcf", ".vcf.gz"):
-        with pytest.raises(DiskError, match="1 records were read back where 2 were written"):
+        with pytest.raises(DiskError, match="of 2 records written, 1 came back"):
             write(tmp_path / f"out{suffix}", record(1, 5), n_records=2)
     assert list(tmp_path.iterdir()) == []
 

@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple
 
 from varfm.annotation import AnnotatedGene, Annotation, Transcript, read_annotation, without_version
 from varfm.contigs import ContigMap
-from varfm.digits import is_whole
+from varfm.digits import counted, is_whole
 from varfm.errors import InputError
 from varfm.io.lines import read_lines
 from varfm.windows import Gene, Strand
@@ -199,7 +199,7 @@ def _check_assembly(
 
 def _beyond(path: str | Path, line: int, what: str, contig: str, length: int) -> InputError:
     return InputError(
-        f"{path}, line {line:,}: {what}, but {contig} of the FASTA has {length:,} bases. "
+        f"{path}, line {line:,}: {what}, but {contig} of the FASTA has {counted(length, 'base')}. "
         "The file was made for another assembly: give the annotation of the FASTA's."
     )
 

@@ -14,6 +14,7 @@ import pysam
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
+from varfm.digits import counted
 from varfm.errors import InputError
 from varfm.fasta import find_index
 from varfm.variants import Variant
@@ -234,8 +235,8 @@ class Genome:
             raise InputError(f"{self.path.name}: contig {contig} cannot be read ({error}). {_WHAT_TO_DO}") from None
         if len(bases) != self.contigs[contig]:
             raise InputError(
-                f"{self.path.name}: contig {contig} has {len(bases):,} bases, its index says {self.contigs[contig]:,}. "
-                f"{_WHAT_TO_DO}"
+                f"{self.path.name}: contig {contig} has {counted(len(bases), 'base')}, its index says "
+                f"{self.contigs[contig]:,}. {_WHAT_TO_DO}"
             )
         return bases
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from varfm.digits import is_whole
+from varfm.digits import counted, is_whole
 from varfm.errors import InputError, OptionError, printable
 from varfm.io.lines import read_lines
 from varfm.io.streams import STDIN
@@ -85,7 +85,9 @@ def _places(header: str, name: str) -> tuple[int, ...]:
 def _row(line: str, places: Sequence[int], where: str) -> tuple[tuple[str, int, str, str], float]:
     cells = line.split("\t")
     if len(cells) <= max(places):
-        raise InputError(f"{where}: {len(cells)} columns, expected at least {max(places) + 1}, between tabs.")
+        raise InputError(
+            f"{where}: {counted(len(cells), 'column')}, expected at least {max(places) + 1}, between tabs."
+        )
     contig, pos, ref, alt, label = (cells[place] for place in places)
     if not contig or any(sign.isspace() for sign in contig):
         raise InputError(f"{where}: {contig!r} is no name of a contig.")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from varfm.digits import counted
 from varfm.errors import OptionError, printable
 from varfm.io.atomic import AtomicFile, disk_errors
 from varfm.io.block import Block
@@ -171,7 +172,9 @@ class PictureWriter:
             notes.append("Not scored: " + ", ".join(f"{n:,} {word}" for word, n in missing.items()) + ".")
         n_padded = self._counts[Status.PADDED]
         if n_padded:
-            notes.append(f"Scored in a window that leaves the contig, padded with N: {n_padded:,} substitutions.")
+            notes.append(
+                f"Scored in a window that leaves the contig, padded with N: {counted(n_padded, 'substitution')}."
+            )
         if not self._model.origin.published:
             notes.append("The weights are not the published file.")
         return notes

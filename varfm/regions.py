@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from varfm.contigs import ContigMap
-from varfm.digits import is_whole
+from varfm.digits import counted, is_whole
 from varfm.errors import InputError, OptionError
 from varfm.io.lines import read_lines
 
@@ -100,7 +100,7 @@ def _parse_span(text: str, contig_map: ContigMap, genome_contigs: Mapping[str, i
     length = genome_contigs[contig]
     start, end = _parse_places(text, places, length)
     if start > length:
-        raise OptionError(f"--regions {text!r}: {contig} has {length:,} bases only. Give a start inside it.")
+        raise OptionError(f"--regions {text!r}: {contig} has {counted(length, 'base')} only. Give a start inside it.")
     return _Span(contig, start - 1, min(end, length))
 
 

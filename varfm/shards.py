@@ -147,7 +147,7 @@ def _check_family(parts: Sequence[_Part]) -> None:
     missing = [str(number) for number in range(1, total + 1) if Shard(number, total) not in counts]
     if missing:
         shown = ", ".join(missing[:10]) + (", ..." if len(missing) > 10 else "")
-        raise InputError(f"{len(missing)} of {total} shards are missing: {shown}. Give all of them.")
+        raise InputError(f"Missing shards: {shown} ({len(missing)} of {total}). Give all of them.")
 
 
 def _listed(found: Sequence[Difference]) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from varfm.checkpoints import Checkpoint, TracksFormat, cache_folder, status_of
-from varfm.digits import is_whole
+from varfm.digits import counted, is_whole
 from varfm.errors import ModelError, OptionError
 from varfm.https import Transport
 from varfm.overrides import table_beside
@@ -98,7 +98,7 @@ def read_tracks(path: Path, format: TracksFormat, n: int | None = None) -> tuple
     tracks = tuple(_READERS[format](table))
     if not tracks or (n is not None and len(tracks) != n):
         raise ModelError(
-            f"{path}: has {len(tracks)} tracks, expected {n or 'at least one'}. "
+            f"{path}: has {counted(len(tracks), 'track')}, expected {n or 'at least one'}. "
             "Give the table that belongs to the model."
         )
     return tracks

@@ -247,7 +247,7 @@ def test_regions_leave_out_records_and_count_the_rest(varfm: Varfm, rows: Path) 
     result = varfm.score(rows, "-r", "chr1:2-9")
     assert result.status == 0
     assert [line.split(b"\t")[1] for line in result.out.splitlines() if not line.startswith(b"#")] == [b"2"]
-    assert result.err.startswith("1 alleles: 1 scored.")
+    assert result.err.startswith("1 allele: 1 scored.")
 
 
 @pytest.mark.parametrize(
@@ -292,8 +292,8 @@ def test_strict_counts_each_model_for_itself(varfm: Varfm, mpra: Path, monkeypat
     assert info_values(result.out) == [["OK"]]
     assert info_values(result.out, b"VARFM_NULL_STATUS") == [["OK"]]
     assert info_values(result.out, b"VARFM_MPRA_DRAGONN_STATUS") == [["TOO_LONG"]]
-    assert "null: 1 alleles: 1 scored." in result.err
-    assert "mpra-dragonn: 1 alleles: 0 scored, 1 not (1 TOO_LONG)." in result.err
+    assert "null: 1 allele: 1 scored." in result.err
+    assert "mpra-dragonn: 1 allele: 0 scored, 1 not (1 TOO_LONG)." in result.err
 
 
 def test_alt_of_a_million_bases_is_too_long_for_a_window(varfm: Varfm, mpra: Path) -> None:

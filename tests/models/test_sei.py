@@ -302,7 +302,7 @@ def overwrite(path: Path, values: object) -> None:
         ("histone_inds.npy", [1.0, 2.0], "expected any integers"),
         ("seqclass.names", b"PC1 Polycomb\n", "does not name the 40 sequence classes"),
         ("seqclass.names", b"\xff\xfe", "cannot be read as text"),
-        ("target.names", b"Cell | CTCF | ENCODE\n", "has 1 tracks, expected 12"),
+        ("target.names", b"Cell | CTCF | ENCODE\n", "has 1 track, expected 12"),
     ],
 )  # fmt: skip
 def test_table_that_does_not_fit_is_refused(folder: Path, name: str, values: object, said: str) -> None:

@@ -10,6 +10,7 @@ import rich_click as click
 
 from varfm.cli.chosen import check_alone, session_options
 from varfm.cli.score import score
+from varfm.digits import counted
 from varfm.errors import printable
 
 if TYPE_CHECKING:
@@ -83,7 +84,8 @@ def _described(found: Forecast, vcf: str) -> Iterator[tuple[str, str]]:
     yield "input", vcf
     yield "records", f"{found.n_records:,}"
     yield "alleles", f"{found.n_alleles:,}"
-    yield "windows", f"{found.n_windows:,} network inputs, as the first {found.n_measured:,} alleles have them"
+    inputs, measured = counted(found.n_windows, "network input"), counted(found.n_measured, "allele")
+    yield "windows", f"{inputs}, judged by {measured}"
     yield "memory", readable_size(found.memory)
     if found.device_memory is not None:
         yield "device memory", readable_size(found.device_memory)

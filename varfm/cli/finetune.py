@@ -13,6 +13,7 @@ from varfm.cli.embed import FIXED
 from varfm.cli.log import stderr_log
 from varfm.cli.progress import Progress
 from varfm.cli.score import option, score
+from varfm.digits import counted
 
 if TYPE_CHECKING:
     from varfm.finetune import Report
@@ -166,7 +167,7 @@ def _lines(report: Report) -> Iterator[str]:
     n_read, n_missing = sum(report.alleles.values()), sum(report.status.values())
     reasons = f"; {n_missing:,} not read ({missing})" if missing else ""
     epochs = f"epoch {report.best_epoch} of {len(report.losses) - 1}"
-    yield f"{n_read:,} alleles: {counts}{reasons}. Kept {epochs}. {report.seconds:,.0f} s on {report.device}."
+    yield f"{counted(n_read, 'allele')}: {counts}{reasons}. Kept {epochs}. {report.seconds:,.0f} s on {report.device}."
 
 
 def _number(value: float | None) -> str:

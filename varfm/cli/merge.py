@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import rich_click as click
 
+from varfm.digits import counted
+
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("shards", metavar="SHARD...", nargs=-1, required=True)
@@ -50,6 +52,8 @@ def merge(
     whole = merge_shards(shards, OutputOptions(output, table, manifest, force, ctx.obj or ()))
     if not quiet:
         click.echo(
-            f"{len(shards):,} shards: {whole.counts.records:,} records, {whole.counts.alleles:,} alleles.", err=True
+            f"{counted(len(shards), 'shard')}: {counted(whole.counts.records, 'record')}, "
+            f"{counted(whole.counts.alleles, 'allele')}.",
+            err=True,
         )
     return 0

@@ -15,6 +15,7 @@ from click.shell_completion import CompletionItem
 
 from varfm import weights
 from varfm.apart import check_apart
+from varfm.digits import counted
 from varfm.download import RemoteFile
 from varfm.errors import ModelError, OptionError, printable
 from varfm.https import Progress, Transport
@@ -241,7 +242,7 @@ def _download_all(checkpoint: Checkpoint, offline: bool) -> None:
         from varfm.conversion import convert_cached  # torch comes with it
 
         if (made := convert_cached(checkpoint)) is not None:
-            _tell(f"{checkpoint.name}: {made.n_tensors} tensors converted to {made.path}")
+            _tell(f"{checkpoint.name}: {counted(made.n_tensors, 'tensor')} converted to {made.path}")
             found = weights.locate(checkpoint, offline=True)
     size = checkpoint.readable_size
     _tell(f"{checkpoint.name}: {size}, {_known_digest(checkpoint)}, in {found.path}")
@@ -308,7 +309,7 @@ def convert(name: str, source: Path, target: Path, model_config: Path | None, fo
 
     made = convert_file(checkpoint, source, target, model_config=model_config)
     judged = "the published file" if made.published else "not known as the published file"
-    _tell(f"{checkpoint.name}: {made.n_tensors} tensors in {target}, from {source} ({judged})")
+    _tell(f"{checkpoint.name}: {counted(made.n_tensors, 'tensor')} in {target}, from {source} ({judged})")
 
 
 @contextmanager

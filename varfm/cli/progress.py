@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from varfm.cli.log import stderr_log
+from varfm.digits import counted
 
 if TYPE_CHECKING:  # imported only where a terminal shows it
     from rich.progress import Progress as RichProgress
@@ -54,7 +55,7 @@ class Progress:
         self._done += n_alleles
         if self._bar:
             bar, task = self._bar
-            text = f"{self._done:,} alleles, {self._rate():,.0f} alleles/s"
+            text = f"{counted(self._done, 'allele')}, {self._rate():,.0f} alleles/s"
             bar.update(task, completed=fraction or 0, total=1 if fraction else None, text=text)
         elif not self._quiet and time.monotonic() - self._shown >= LINE_SECONDS:
             self._shown = time.monotonic()

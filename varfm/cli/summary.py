@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from varfm.cli.log import stderr_log
+from varfm.digits import counted
 from varfm.errors import printable
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ _FINISHED = "The output was finished before; nothing was left to score."
 def notes_on(session: Session) -> list[str]:
     """What a user should know about how the input was understood."""
     notes = [
-        f"length conflict: {printable(c.name)} has {c.stated:,} bases in the VCF, {c.length:,} in the FASTA"
+        f"length conflict: {printable(c.name)} has {counted(c.stated, 'base')} in the VCF, {c.length:,} in the FASTA"
         for c in session.contigs.length_conflicts
     ]
     unread = [engine.model.name for engine in session.engines if not engine.model.scorer.needs_genes]
@@ -43,7 +44,7 @@ def last_lines(summary: Summary, seconds: float) -> list[str]:
         n_scored = summary.n_scored(model)
         reasons = f", {summary.n_alleles - n_scored:,} not ({missing})" if missing else ""
         name = f"{model}: " if len(summary.counts) > 1 else ""
-        lines.append(f"{name}{summary.n_alleles:,} alleles: {n_scored:,} scored{reasons}. {rate}")
+        lines.append(f"{name}{counted(summary.n_alleles, 'allele')}: {n_scored:,} scored{reasons}. {rate}")
     return lines
 
 

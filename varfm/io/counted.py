@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
+from varfm.digits import counted
 from varfm.errors import DiskError
 from varfm.io.atomic import AtomicFile, disk_errors
 from varfm.io.writer import PlainSink, open_stdout
@@ -119,7 +120,7 @@ class CountedFile:
             n_found = count(self._target.temporary)
         if n_found != n_rows:
             raise DiskError(
-                f"{self._shown}: {n_found:,} rows were read back where {n_rows:,} were written. "
+                f"{self._shown}: of {counted(n_rows, 'row')} written, {n_found:,} came back. "
                 "The disk or file system is not reliable: write elsewhere."
             )
         self._target.seal()

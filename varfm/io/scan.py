@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from varfm.digits import counted
 from varfm.errors import InputError
 from varfm.io.block import CHROM, INFO, Block
 from varfm.io.header import VcfHeader, shown
@@ -178,18 +179,14 @@ def _fault(header: VcfHeader, line: bytes) -> str | None:
         return f"spaces where tabs belong: {shown(line)}. Separate columns by single tabs."
     if n_columns < 8:
         return (
-            f"{_columns(n_columns)} where at least 8 are needed: {shown(line)}. The line may be cut short: "
+            f"{counted(n_columns, 'column')} where at least 8 are needed: {shown(line)}. The line may be cut short: "
             "copy the file again, or mend the line."
         )
     if n_columns != header.n_columns:
         return (
-            f"{_columns(n_columns)} where the #CHROM line has {header.n_columns:,}: {shown(line)}. "
+            f"{counted(n_columns, 'column')} where the #CHROM line has {header.n_columns:,}: {shown(line)}. "
             "Mend the line, or the #CHROM line."
         )
     if line.startswith(b"\t"):
         return f"CHROM is empty: {shown(line)}. Mend the line."
     return None
-
-
-def _columns(number: int) -> str:
-    return "1 column" if number == 1 else f"{number:,} columns"

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Protocol
 
+from varfm.digits import counted
 from varfm.errors import DiskError, OptionError
 from varfm.io.atomic import AtomicFile, disk_errors
 from varfm.io.deflate import BgzfWriter
@@ -172,7 +173,7 @@ class VcfWriter:
     def _check_count(self, expected: int, found: int) -> None:
         if expected != found:
             raise DiskError(
-                f"{self._shown}: {found:,} records were read back where {expected:,} were written. The disk or file "
+                f"{self._shown}: of {counted(expected, 'record')} written, {found:,} came back. The disk or file "
                 "system is not reliable: write elsewhere."
             )
 

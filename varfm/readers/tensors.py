@@ -90,7 +90,7 @@ class Tensors(Mapping[str, Array]):
         if left:
             names = ", ".join(repr(key) for key in left[:3]) + (", ..." if len(left) > 3 else "")
             raise ModelError(
-                f"{self.path}: {len(left)} tensors belong to no part of the model ({names}). "
+                f"{self.path}: some tensors belong to no part of the model ({names}). "
                 "Are these the weights of this model?"
             )
 
