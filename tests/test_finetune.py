@@ -200,6 +200,26 @@ def test_a_wrong_assembly_is_named_with_the_table(
     assert not (tmp_path / "adapter").exists()
 
 
+def test_rows_that_do_not_fit_the_reference_are_told_of_where_too_few_are_left(
+    few: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    head, *rows = (few / "table.tsv").read_text().splitlines()
+    column = head.split("\t").index("ref")
+    wrong = []
+    for row in rows:
+        cells = row.split("\t")
+        if cells[0] == "c3":  # too few for the assembly to be judged wrong
+            cells[column] = "ACGT"["ACGT".index(cells[column]) - 1]
+        wrong.append("\t".join(cells))
+    (tmp_path / "table.tsv").write_text("\n".join([head, *wrong]) + "\n")
+    words = [word.replace(str(few / "table.tsv"), str(tmp_path / "table.tsv")) for word in training(few)]
+    assert varfm([*words, "--max-ref-mismatch", "50", "-o", str(tmp_path / "adapter")]) == 3
+    said = " ".join(capsys.readouterr().err.split())
+    assert "the part for validation has no row that can be read." in said
+    assert "12 rows of 72 could not be read (12 REF_MISMATCH): is this the FASTA of the table?" in said
+    assert not (tmp_path / "adapter").exists()
+
+
 def test_a_folder_is_replaced_with_force_only_and_only_if_it_is_an_adapters(
     few: Path, planted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

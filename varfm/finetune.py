@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from varfm import __version__
 from varfm.apart import check_apart, input_paths
+from varfm.digits import counted
 from varfm.errors import InputError, OptionError, VarfmError
 from varfm.io.atomic import disk_errors
 from varfm.io.whole_folder import check_folder, whole_folder
@@ -114,6 +115,11 @@ class _Examples:
     def usable(self) -> NDArray[np.bool_]:
         return np.array([site is not None for site in self.sites], np.bool_)
 
+    @property
+    def unread(self) -> dict[str, int]:
+        """Rows that cannot be read, by the word for why."""
+        return {status.name: n for status, n in sorted(self.status.items()) if not status.is_scored}
+
 
 def finetune(options: FinetuneOptions, advance: Advance) -> Report:
     """Fit an adapter and a head, and write them.
@@ -138,14 +144,14 @@ def finetune(options: FinetuneOptions, advance: Advance) -> Report:
         # Reading everything once as it is takes about as long as an epoch.
         n_epochs = options.schedule.epochs
         examples = _read(session, len(labels.values), _share_of(advance, 0, 1 / (1 + n_epochs)))
-        split = split_rows(labels, examples.usable, options.held_out, options.validation, seed=options.schedule.seed)
+        split = _split(labels, examples, options)
         learning = _share_of(advance, 1 / (1 + n_epochs), 1)
         fit, metrics, config = _fitted(session, examples, labels, split, options.schedule, learning)
         report = Report(
             model=session.models[0].name,
             labels="binary" if labels.is_binary else "real",
             alleles={name: int(rows.sum()) for name, rows in _parts(split).items()},
-            status={status.name: n for status, n in sorted(examples.status.items()) if not status.is_scored},
+            status=examples.unread,
             metrics=metrics,
             losses=fit.losses,
             best_epoch=fit.best_epoch,
@@ -202,6 +208,18 @@ def _read(session: Session, n_rows: int, advance: Advance) -> _Examples:
     if found.status.total() != n_rows:
         raise VarfmError("internal error: a row of the table was lost. Please report this.")
     return found
+
+
+def _split(labels: Labels, examples: _Examples, options: FinetuneOptions) -> Split:
+    """Divide the rows that were read; where they are too few, those that were not say why."""
+    try:
+        return split_rows(labels, examples.usable, options.held_out, options.validation, options.schedule.seed)
+    except InputError as error:
+        reasons = ", ".join(f"{n:,} {word}" for word, n in examples.unread.items())
+        if not reasons:
+            raise
+        unread = f"{counted(sum(examples.unread.values()), 'row')} of {len(examples.sites):,} could not be read"
+        raise InputError(f"{error} {unread} ({reasons}): is this the FASTA of the table?") from error
 
 
 def _fitted(
