@@ -21,12 +21,10 @@ from varfm.errors import OptionError
 from varfm.io.info import (
     best_status,
     clean_text,
-    counts_by_word,
     format_float,
     header_lines,
     info_texts,
     rounded,
-    status_counts,
 )
 from varfm.protocols import Column, Field, Model, Origin, Scored, Value
 from varfm.variants import Status, VariantKind
@@ -193,11 +191,6 @@ def test_best_status_prefers_ok_then_padded_then_the_earlier_reason() -> None:
     second = np.array([PADDED, OK, Status.NO_ALT, Status.UNSUPPORTED_KIND], np.uint8)
     assert best_status([first, second]).tolist() == [PADDED, OK, Status.NO_ALT, Status.UNSUPPORTED_KIND]
     assert best_status([second, first]).tolist() == best_status([first, second]).tolist()
-
-
-def test_status_counts_add_up_over_blocks() -> None:
-    counts = status_counts(np.array([OK, OK, STAR], np.uint8)) + status_counts(np.array([PADDED], np.uint8))
-    assert counts_by_word(counts) == {"STAR": 1, "PADDED": 1, "OK": 2}
 
 
 @pytest.mark.parametrize(

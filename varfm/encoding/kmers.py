@@ -140,24 +140,6 @@ class KmersInFrame:
         ids = np.concatenate([[3], kmers, rest])
         return Tokens(ids.astype(np.int32), starts.astype(np.int32), ends.astype(np.int32))
 
-    def encode_greedily(self, sequence: bytes) -> Tokens:
-        """Cut a sequence as upstream does: k-mers restart after an N, and what is left before one is single bases."""
-        lengths = []
-        for number, part in enumerate(sequence.split(bytes([_N]))):
-            n_kmers, n_left = divmod(len(part), self.k)
-            lengths += [1] * (number > 0) + [self.k] * n_kmers + [1] * n_left
-        ends = np.cumsum([0, *lengths])
-        starts = np.concatenate([[0], ends[:-1]])
-        codes = np.frombuffer(sequence, np.uint8)
-        ids = [3]
-        for start, end in zip(starts[1:], ends[1:], strict=True):
-            one = codes[start:end]
-            if end - start == self.k and one[0] != _N:
-                ids.append(int(_numbers(one[None], self.n_special, 0)[0]))
-            else:
-                ids.append(self._base_id + int(_DIGITS[one[0]]))
-        return Tokens(np.array(ids, np.int32), starts.astype(np.int32), ends.astype(np.int32))
-
 
 def _check(k: int) -> None:
     if not 1 <= k <= _MAX_K:

@@ -72,16 +72,6 @@ def best_status(statuses: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
     return _BY_RANK[best]
 
 
-def status_counts(status: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Count alleles by status number -> (15,); counts of several blocks may be added."""
-    return np.bincount(status, minlength=len(Status)).astype(np.int64)
-
-
-def counts_by_word(counts: NDArray[np.int64]) -> dict[str, int]:
-    """Name the counts of `status_counts` that are not zero, in the order of `Status`."""
-    return {status.name: int(counts[status]) for status in Status if counts[status]}
-
-
 def header_lines(models: Sequence[Model], version: str, options: Sequence[tuple[str, str]]) -> list[bytes]:
     """Write the header lines that explain the INFO fields of a run, without newlines.
 
