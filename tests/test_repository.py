@@ -65,6 +65,7 @@ LAYERS = (
     # Scores as text and tables: the part of `io` that knows alleles.
     {
         "varfm.io.info",
+        "varfm.io.columns",
         "varfm.io.rows",
         "varfm.io.parquet",
         "varfm.io.embeddings",

@@ -9,18 +9,15 @@ import tempfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from varfm.io.columns import ColumnWriter
 from varfm.io.counted import CountedFile
-from varfm.io.parquet import columns_of, pyarrow_parquet, text_array, unpacked
-from varfm.protocols import Model, Scored
-
-if TYPE_CHECKING:
-    from varfm.alleles import Alleles
-    from varfm.io.block import Block
+from varfm.io.parquet import ParquetWriter, about_model, text_fields
+from varfm.protocols import Model
 
 SUFFIXES = (".parquet", ".npz")
 
@@ -31,114 +28,35 @@ _GROUP_VALUES = 2**23  # numbers of a row group, 32 MiB in memory
 _PIECE_ROWS = 2**12
 
 
-class EmbeddingParquetWriter:
-    """Writes the columns of a table, and two lists of float32 of fixed length; null where an allele was not read.
+class EmbeddingParquetWriter(ParquetWriter):
+    """Writes the text columns of a table, and two lists of float32 of fixed length; null where an allele was not read.
 
-    Args:
-        path: The final name.
-        model: Its scorer gives embeddings.
-        force: Replace a file that is there.
-        staging: The folder of the temporary file; see `AtomicFile`.
-
-    Raises:
-        MissingExtra: If pyarrow is not installed.
-        DiskError: If the file cannot be made.
+    Arguments and errors are those of `ParquetWriter`.
     """
 
-    def __init__(self, path: Path, model: Model, *, force: bool, staging: str | None = None) -> None:
-        parquet = pyarrow_parquet()
-        self.path = path
-        self._model = model
-        self._width = model.scorer.n_values // 2
-        self._group_rows = max(2**8, _GROUP_VALUES // model.scorer.n_values)
-        self._waiting: list[Any] = []
-        self._n_waiting = self._n_rows = 0
-        self._target = CountedFile(path, force=force, staging=staging)
-        try:
-            with self._target.errors():
-                self._out = parquet.ParquetWriter(
-                    self._target.file, self._schema(), compression="zstd", use_dictionary=list(_TEXT)
-                )
-        except BaseException:
-            self._target.discard()
-            raise
+    def _rows_of_group(self, n_scores: int) -> int:
+        return max(2**8, _GROUP_VALUES // n_scores)
 
-    def write(self, block: Block, alleles: Alleles, scored: Scored) -> None:
-        """Add the rows of a block."""
-        self._add(*columns_of(self._model, block, alleles, scored))
-
-    def add(self, packed: bytes) -> None:
-        """Add rows as `pack_rows` gave them."""
-        for columns in unpacked(packed, _TEXT, 2 * self._width):
-            self._add(*columns)
-
-    def _add(self, values: NDArray[np.float32], place: NDArray[np.int64], text: dict[str, list[bytes]]) -> None:
+    def _make_schema(self) -> Any:
         import pyarrow as pa
 
-        if len(place) == 0:
-            return
-        columns = [pa.array(place) if name == "pos" else text_array(text[name]) for name in _NAMES]
-        columns += [self._lists(part) for part in np.split(values, 2, axis=1)]
-        self._waiting.append(pa.Table.from_arrays(columns, schema=self._schema()))
-        self._n_waiting += len(place)
-        self._n_rows += len(place)
-        while self._n_waiting >= self._group_rows:
-            self._write_group(self._group_rows)
+        width = self._model.scorer.n_values // 2
+        fields = [*text_fields(self._model), *(pa.field(name, pa.list_(pa.float32(), width)) for name in _EMBEDDINGS)]
+        options = {f"varfm_{key}": text for key, text in self._model.origin.options}
+        return pa.schema(fields, metadata=about_model(self._model) | options)
 
-    def seal(self) -> None:
-        """Close the file and read its row count again.
-
-        Raises:
-            DiskError: If the disk fails, or the file holds another number of rows than were written.
-        """
-        if self._n_waiting:
-            self._write_group(self._n_waiting)
-        with self._target.errors():
-            self._out.close()
-        self._target.seal(self._n_rows, lambda path: int(pyarrow_parquet().read_metadata(path).num_rows))
-
-    @property
-    def temporary(self) -> Path:
-        """Where the file lies until it is published."""
-        return self._target.temporary
-
-    def publish(self) -> None:
-        """Give a sealed file its name."""
-        self._target.publish()
-
-    def discard(self) -> None:
-        """Remove what was written; nothing happens after `publish`."""
-        with contextlib.suppress(OSError, ValueError):
-            self._out.close()
-        self._target.discard()
-
-    def _write_group(self, n_rows: int) -> None:
-        """Row groups are cut at a fixed number of rows: the file does not depend on how records came in blocks."""
-        import pyarrow as pa
-
-        table = pa.concat_tables(self._waiting)
-        with self._target.errors():
-            self._out.write_table(table.slice(0, n_rows).combine_chunks(), row_group_size=n_rows)
-        rest = table.slice(n_rows)
-        self._waiting, self._n_waiting = ([rest] if len(rest) else []), len(rest)
-
-    def _schema(self) -> Any:
-        import pyarrow as pa
-
-        fields = [pa.field(name, pa.int64() if name == "pos" else pa.large_string()) for name in _NAMES]
-        fields += [pa.field(name, pa.list_(pa.float32(), self._width)) for name in _EMBEDDINGS]
-        about = {"varfm_model": self._model.name, "varfm_weights_sha256": self._model.origin.weights_sha256}
-        return pa.schema(fields, metadata=about | {f"varfm_{key}": text for key, text in self._model.origin.options})
-
-    def _lists(self, values: NDArray[np.float32]) -> Any:
-        import pyarrow as pa
-
-        numbers = pa.array(np.ascontiguousarray(values).ravel())
-        missing = pa.array(np.isnan(values).all(axis=1))
-        return pa.FixedSizeListArray.from_arrays(numbers, self._width, mask=missing)
+    def _score_columns(self, scores: NDArray[np.float32]) -> list[Any]:
+        return [_lists(part) for part in np.split(scores, 2, axis=1)]
 
 
-class NpzWriter:
+def _lists(values: NDArray[np.float32]) -> Any:
+    import pyarrow as pa
+
+    numbers = pa.array(np.ascontiguousarray(values).ravel())
+    return pa.FixedSizeListArray.from_arrays(numbers, values.shape[1], mask=pa.array(np.isnan(values).all(axis=1)))
+
+
+class NpzWriter(ColumnWriter):
     """Writes one array per column: text and `pos` (n,), and embeddings (n, width), NaN where an allele was not read.
 
     The arrays grow in temporary files beside the target, since the format wants their lengths first. Text takes four
@@ -155,8 +73,8 @@ class NpzWriter:
     """
 
     def __init__(self, path: Path, model: Model, *, force: bool, staging: str | None = None) -> None:
+        super().__init__(model)
         self.path = path
-        self._model = model
         self._width = model.scorer.n_values // 2
         self._n_rows = 0
         self._longest = dict.fromkeys(_TEXT, 1)
@@ -172,23 +90,14 @@ class NpzWriter:
             self.discard()
             raise
 
-    def write(self, block: Block, alleles: Alleles, scored: Scored) -> None:
-        """Add the rows of a block."""
-        self._add(*columns_of(self._model, block, alleles, scored))
-
-    def add(self, packed: bytes) -> None:
-        """Add rows as `pack_rows` gave them."""
-        for columns in unpacked(packed, _TEXT, 2 * self._width):
-            self._add(*columns)
-
-    def _add(self, values: NDArray[np.float32], place: NDArray[np.int64], text: dict[str, list[bytes]]) -> None:
+    def _add(self, scores: NDArray[np.float32], place: NDArray[np.int64], text: dict[str, list[bytes]]) -> None:
         with self._target.errors():
             for name, column in text.items():
                 decoded = [value.decode("utf-8", "replace") for value in column]
                 self._longest[name] = max(self._longest[name], *map(len, decoded), 1)
                 self._parts[name].write("".join(f"{value}\n" for value in decoded).encode())
             self._parts["pos"].write(place.astype("<i8").tobytes())
-            for name, part in zip(_EMBEDDINGS, np.split(values, 2, axis=1), strict=True):
+            for name, part in zip(_EMBEDDINGS, np.split(scores, 2, axis=1), strict=True):
                 self._parts[name].write(np.ascontiguousarray(part, "<f4").tobytes())
         self._n_rows += len(place)
 

@@ -3,37 +3,30 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from varfm.errors import InputError, MissingExtra
+from varfm.io.columns import ColumnWriter, text_only
 from varfm.io.counted import CountedFile
-from varfm.io.rows import label_texts, positions, table_rows, text_columns, text_names
-from varfm.protocols import Model, Scored
-
-if TYPE_CHECKING:
-    from varfm.alleles import Alleles
-    from varfm.io.block import Block
+from varfm.io.rows import label_texts, text_names
+from varfm.protocols import Model
 
 _GROUP_VALUES = 2**25  # scores of a row group, 128 MiB in memory
 _GROUP_ROWS = (2**10, 2**17)  # every group costs 100 bytes of footer per column, so wide tables need long ones
 _TEXT = ("contig", "pos", "id", "ref", "alt", "status", "gene")
 
 
-class _ParquetFile:
-    """A Parquet file in the making, in groups of a number of rows that follows from the columns alone."""
+class ParquetFile:
+    """A Parquet file in the making."""
 
     def __init__(self, path: Path, schema: Any, *, force: bool, staging: str | None) -> None:
         parquet = pyarrow_parquet()
-        text = [name for name in schema.names[: len(_TEXT)] if name in _TEXT]
-        n_scores = len(schema.names) - len(text)
         self.path = path
-        self._group_rows = min(max(_GROUP_VALUES // max(n_scores, 1), _GROUP_ROWS[0]), _GROUP_ROWS[1])
         self._n_rows = 0
         self._target = CountedFile(path, force=force, staging=staging)
         try:
@@ -42,7 +35,7 @@ class _ParquetFile:
                     self._target.file,
                     schema,
                     compression="zstd",
-                    use_dictionary=[name for name in text if name != "pos"],
+                    use_dictionary=[name for name in _leading_text(schema) if name != "pos"],
                     write_statistics=["contig", "pos", "status"],
                 )
         except BaseException:
@@ -79,7 +72,7 @@ class _ParquetFile:
         raise NotImplementedError
 
 
-class ParquetWriter(_ParquetFile):
+class ParquetWriter(ColumnWriter, ParquetFile):
     """Writes text as large strings, POS as int64, scores as float32, null for missing.
 
     The field of a score carries `description`, `unit`, `formula` and what is known of its track as metadata; columns of
@@ -99,23 +92,15 @@ class ParquetWriter(_ParquetFile):
 
     def __init__(self, path: Path, model: Model, *, force: bool, staging: str | None = None) -> None:
         pyarrow_parquet()
-        self._model = model
-        self._schema = _schema(model)
-        super().__init__(path, self._schema, force=force, staging=staging)
+        ColumnWriter.__init__(self, model)
+        self._schema = self._make_schema()
+        ParquetFile.__init__(self, path, self._schema, force=force, staging=staging)
         n_scores = len(model.scorer.columns)
+        n_rows = self._rows_of_group(n_scores)
         self._n_waiting = 0
-        self._scores = np.empty((self._group_rows, n_scores), np.float32, order="F")  # a column is one piece of memory
-        self._positions = np.empty(self._group_rows, np.int64)
-        self._text: dict[str, list[bytes]] = {name: [] for name in text_names(model) if name != "pos"}
-
-    def write(self, block: Block, alleles: Alleles, scored: Scored) -> None:
-        """Add the rows of a block."""
-        self._add(*columns_of(self._model, block, alleles, scored))
-
-    def add(self, packed: bytes) -> None:
-        """Add rows as `pack_columns` gave them, of one or several blocks."""
-        for columns in unpacked(packed, list(self._text), self._scores.shape[1]):
-            self._add(*columns)
+        self._scores = np.empty((n_rows, n_scores), np.float32, order="F")  # a column is one piece of memory
+        self._positions = np.empty(n_rows, np.int64)
+        self._text: dict[str, list[bytes]] = {name: [] for name in text_only(model)}
 
     def _add(self, scores: NDArray[np.float32], place: NDArray[np.int64], text: dict[str, list[bytes]]) -> None:
         start = 0
@@ -142,19 +127,38 @@ class ParquetWriter(_ParquetFile):
         n_rows = self._n_waiting
         arrays = {name: text_array(values) for name, values in self._text.items()}
         arrays["pos"] = pa.array(self._positions[:n_rows])
-        columns = [arrays[name] for name in text_names(self._model)]
-        for column, values in zip(self._model.scorer.columns, self._scores[:n_rows].T, strict=True):
-            if column.labels:
-                columns.append(pa.array(label_texts(column, values), pa.large_string()))
-            else:
-                columns.append(pa.array(values, from_pandas=True))
+        columns = [arrays[name] for name in text_names(self._model)] + self._score_columns(self._scores[:n_rows])
         self._out.write_table(pa.Table.from_arrays(columns, schema=self._schema), row_group_size=n_rows)
         self._n_waiting = 0
         for values in self._text.values():
             values.clear()
 
+    def _rows_of_group(self, n_scores: int) -> int:
+        return _group_rows(n_scores)
 
-class ParquetJoiner(_ParquetFile):
+    def _make_schema(self) -> Any:
+        import pyarrow as pa
+
+        fields = text_fields(self._model)
+        for column in self._model.scorer.columns:
+            about = {"description": column.description, "unit": column.unit, "formula": column.formula}
+            kind = pa.large_string() if column.labels else pa.float32()
+            fields.append(pa.field(column.name, kind, metadata=about | dict(column.facts)))
+        return pa.schema(fields, metadata=about_model(self._model))
+
+    def _score_columns(self, scores: NDArray[np.float32]) -> list[Any]:
+        """Turn scores, (n_rows, n_scores), into the columns behind the text."""
+        import pyarrow as pa
+
+        return [
+            pa.array(label_texts(column, values), pa.large_string())
+            if column.labels
+            else pa.array(values, from_pandas=True)
+            for column, values in zip(self._model.scorer.columns, scores.T, strict=True)
+        ]
+
+
+class ParquetJoiner(ParquetFile):
     """Writes the rows of several Parquet files of one schema into one.
 
     Args:
@@ -172,6 +176,7 @@ class ParquetJoiner(_ParquetFile):
         with _opened(like) as file:
             self._schema = file.schema_arrow
         super().__init__(path, self._schema, force=force, staging=None)
+        self._group_rows = _group_rows(len(self._schema.names) - len(_leading_text(self._schema)))
         self._waiting: list[Any] = []
         self._n_waiting = 0
 
@@ -210,57 +215,25 @@ class ParquetJoiner(_ParquetFile):
             self._out.write_table(rows, row_group_size=self._n_waiting)
 
 
-def pack_columns(model: Model, block: Block, alleles: Alleles, scored: Scored) -> bytes:
-    """Give the rows of a block as bytes: their number, scores, positions, and the text column by column."""
-    scores, place, text = columns_of(model, block, alleles, scored)
-    parts = [np.int64(len(place)).tobytes(), np.ascontiguousarray(scores).tobytes(), place.tobytes()]
-    for values in text.values():
-        parts += [np.array([len(value) for value in values], np.int64).tobytes(), b"".join(values)]
-    return b"".join(parts)
-
-
-Columns = tuple[NDArray[np.float32], NDArray[np.int64], dict[str, list[bytes]]]
-
-
-def columns_of(model: Model, block: Block, alleles: Alleles, scored: Scored) -> Columns:
-    """Give the rows of a block: scores, positions, and the text column by column."""
-    rows = table_rows(alleles, scored, model)
-    return rows.scores, positions(block, alleles, rows), text_columns(block, alleles, scored, rows)
-
-
-def unpacked(packed: bytes, names: Sequence[str], n_scores: int) -> Iterator[Columns]:
-    """Give back what `pack_columns` packed, block by block.
-
-    Args:
-        names: Of the text columns, in order.
-        n_scores: Columns of scores.
-    """
-    start = 0
-    while start < len(packed):
-        n_rows = int(np.frombuffer(packed, np.int64, 1, start)[0])
-        start += 8
-        scores = np.frombuffer(packed, np.float32, n_rows * n_scores, start).reshape(n_rows, n_scores)
-        start += scores.nbytes
-        place = np.frombuffer(packed, np.int64, n_rows, start)
-        start += place.nbytes
-        text = {}
-        for name in names:
-            ends = start + place.nbytes + np.cumsum(np.frombuffer(packed, np.int64, n_rows, start))
-            edges = [start + place.nbytes, *ends.tolist()]
-            text[name] = [packed[a:b] for a, b in pairwise(edges)]
-            start = edges[-1]
-        yield scores, place, text
-
-
-def _schema(model: Model) -> Any:
+def text_fields(model: Model) -> list[Any]:
+    """Give the fields of the columns before the scores."""
     import pyarrow as pa
 
-    fields = [pa.field(name, pa.int64() if name == "pos" else pa.large_string()) for name in text_names(model)]
-    for column in model.scorer.columns:
-        about = {"description": column.description, "unit": column.unit, "formula": column.formula}
-        kind = pa.large_string() if column.labels else pa.float32()
-        fields.append(pa.field(column.name, kind, metadata=about | dict(column.facts)))
-    return pa.schema(fields, metadata={"varfm_model": model.name, "varfm_weights_sha256": model.origin.weights_sha256})
+    return [pa.field(name, pa.int64() if name == "pos" else pa.large_string()) for name in text_names(model)]
+
+
+def about_model(model: Model) -> dict[str, str]:
+    """Give what the schema says of the model."""
+    return {"varfm_model": model.name, "varfm_weights_sha256": model.origin.weights_sha256}
+
+
+def _leading_text(schema: Any) -> list[str]:
+    """Name the columns of a schema that stand before the scores."""
+    return [name for name in schema.names[: len(_TEXT)] if name in _TEXT]
+
+
+def _group_rows(n_scores: int) -> int:
+    return min(max(_GROUP_VALUES // max(n_scores, 1), _GROUP_ROWS[0]), _GROUP_ROWS[1])
 
 
 def text_array(values: list[bytes]) -> Any:

@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 
 from varfm.errors import DiskError, InputError, OptionError
 from varfm.io.block import Block
+from varfm.io.columns import pack_columns
 from varfm.io.counted import CountedFile, StdoutFile, TableFile
 from varfm.io.deflate import BgzfWriter
 from varfm.io.embeddings import SUFFIXES as EMBEDDING_SUFFIXES
 from varfm.io.embeddings import EmbeddingParquetWriter, NpzWriter
 from varfm.io.info import FLOAT_FORMAT, STATUS_WORDS, clean_text
-from varfm.io.parquet import ParquetWriter, pack_columns
+from varfm.io.parquet import ParquetWriter
 from varfm.io.rows import Rows, allele_heads, label_texts, positions, table_rows, text_columns, text_names
 from varfm.io.streams import open_stream
 from varfm.protocols import Column, Model, Scored
