@@ -6,6 +6,9 @@ import random
 import re
 from collections.abc import Callable, Sequence
 
+MOST_BYTES = 1 << 20
+"""Lines that make more together are not repeated 300 times: a file of one line would grow so with every change."""
+
 EDGES = (b"\xff" * 8, bytes(8), b"\xff" * 7 + b"\x7f", bytes(7) + b"\x80", b"\xff" * 4, bytes(4), b"\xff\xff\xff\x7f")
 NUMBERS = (
     b"0",
@@ -93,7 +96,8 @@ def _put_in(content: bytes, draw: random.Random) -> bytes:
 def _line_twice(content: bytes, draw: random.Random) -> bytes:
     lines = content.splitlines(keepends=True)
     number = draw.randrange(len(lines))
-    lines[number : number + 1] = [lines[number]] * draw.choice((0, 2, 2, 300))
+    times = draw.choice((0, 2, 2, 300))
+    lines[number : number + 1] = [lines[number]] * (times if times * len(lines[number]) <= MOST_BYTES else 2)
     return b"".join(lines)
 
 

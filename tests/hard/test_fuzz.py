@@ -36,6 +36,12 @@ def test_equal_seeds_give_equal_damage() -> None:
     assert len({damaged("vcf", target, n, 1) for n in range(9)}) > 5
 
 
+@pytest.mark.parametrize("number", [129, 707])
+def test_damage_does_not_pile_up(number: int) -> None:
+    # A tokenizer is one line. Repeated 300 times more than once, it filled the memory of the fuzzer, not of a reader.
+    assert len(damaged("tokenizer bpe", TARGETS["tokenizer bpe"], number, 1)) < 4 << 20
+
+
 def _crash(path: Path) -> None:
     import ctypes
 
