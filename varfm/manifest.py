@@ -169,6 +169,16 @@ class Difference(NamedTuple):
     second: str
 
 
+def list_differences(found: Sequence[Difference], words: str) -> str:
+    """Name differences, the first three of them.
+
+    Args:
+        found: In order.
+        words: How to say one, with `{what}`, `{first}` and `{second}` in it.
+    """
+    return "; ".join(words.format(**item._asdict()) for item in found[:3]) + ("; ..." if len(found) > 3 else "")
+
+
 def differences(
     first: Manifest, second: Manifest, *, with_times: bool, without: Sequence[str] = ()
 ) -> list[Difference]:

@@ -30,6 +30,7 @@ from varfm.manifest import (
     describe_file,
     differences,
     largest_errors,
+    list_differences,
     read_manifest,
 )
 from varfm.output import (
@@ -54,6 +55,7 @@ logger = logging.getLogger(__name__)
 _CHUNK_SECONDS = 0.2
 _CHUNK_SHARE = 0.001  # of the time since the start: a run of days has as few thousand chunks as one of minutes
 _CHUNK_BYTES = 8 << 20
+_CHANGED = "{what} was {first}, now {second}"
 
 
 def check_resumable(options: SessionOptions, outputs: OutputOptions) -> None:
@@ -151,7 +153,8 @@ class _Run:
         name = present[0]
         if found:
             raise OptionError(
-                f"{name} was written by another run: {_listed(found)}. Use --force to replace it, or another name."
+                f"{name} was written by another run: {list_differences(found, _CHANGED)}. Use --force to replace it, "
+                "or another name."
             )
         if manifest is None:
             raise OptionError(f"{name} exists, and no manifest says how it was made. Use --force to replace it.")
@@ -184,8 +187,8 @@ class _Run:
         found = self._differences(old) if old else []
         if found and not self.options.force:
             raise OptionError(
-                f"{journal.folder} holds an unfinished run that was another one: {_listed(found)}. Give the same input "
-                "and options again, or use --force to start afresh."
+                f"{journal.folder} holds an unfinished run that was another one: {list_differences(found, _CHANGED)}. "
+                "Give the same input and options again, or use --force to start afresh."
             )
         if old is None or found:
             journal.begin(self.manifest)
@@ -223,12 +226,6 @@ def _are_whole(paths: Sequence[Path], manifest: Manifest) -> bool:
     """Tell whether files are those whose digests a manifest holds."""
     known = {entry.sha256 for entry in manifest.outputs}
     return all(describe_file("output", path).sha256 in known for path in paths)
-
-
-def _listed(found: Sequence[Difference]) -> str:
-    """Name differences, the first three of them."""
-    texts = [f"{item.what} was {item.first}, now {item.second}" for item in found[:3]]
-    return "; ".join(texts) + ("; ..." if len(found) > 3 else "")
 
 
 def _score_rest(session: Session, run: _Run, journal: Journal, advance: Advance) -> None:

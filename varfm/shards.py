@@ -19,13 +19,13 @@ from varfm.io.vcf import VcfReader
 from varfm.io.writer import VcfWriter
 from varfm.manifest import (
     Counts,
-    Difference,
     FileRecord,
     Manifest,
     describe_file,
     differences,
     errors_of,
     largest_errors,
+    list_differences,
     read_manifest,
     utc_time,
     with_errors,
@@ -131,8 +131,9 @@ def _check_family(parts: Sequence[_Part]) -> None:
     for part in parts[1:]:
         found = differences(part.manifest, first.manifest, with_times=False, without=["shard"])
         if found:
+            listed = list_differences(found, "{what} is {first}, not {second}")
             raise InputError(
-                f"{part.name} is no shard of the same run as {first.name}: {_listed(found)}. "
+                f"{part.name} is no shard of the same run as {first.name}: {listed}. "
                 "Score one of them again with the other's input, options and kind of machine."
             )
     total = first.shard.total
@@ -148,12 +149,6 @@ def _check_family(parts: Sequence[_Part]) -> None:
     if missing:
         shown = ", ".join(missing[:10]) + (", ..." if len(missing) > 10 else "")
         raise InputError(f"Missing shards: {shown} ({len(missing)} of {total}). Give all of them.")
-
-
-def _listed(found: Sequence[Difference]) -> str:
-    """Name differences, the first three of them."""
-    texts = [f"{item.what} is {item.first}, not {item.second}" for item in found[:3]]
-    return "; ".join(texts) + ("; ..." if len(found) > 3 else "")
 
 
 def _check_formats(part: _Part, options: OutputOptions) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import rich_click as click
 
 from varfm.cli.chosen import check_alone, check_escaped
-from varfm.cli.score import score, write
+from varfm.cli.score import options_without, write
 from varfm.models.sei_classes import CLASSES, GROUPS, SequenceClass
 from varfm.session import Session
 
@@ -38,12 +38,9 @@ _COLOURS = {
 """Okabe and Ito's colours, which the colour-blind can tell apart, and two greys; the authors published none."""
 
 
-def _shared() -> Iterable[click.Parameter]:
-    replaced = {*_NOT_FOR_SEI, "vcf", "output"}
-    return [parameter for parameter in score.params if parameter.name not in replaced]
-
-
-@click.command(params=list(_shared()), context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(
+    params=options_without(*_NOT_FOR_SEI, "vcf", "output"), context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.argument("vcf", metavar="[VCF]", required=False)
 @click.option(
     "--output",

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import rich_click as click
 
 from varfm.cli.chosen import OneModelCommand
-from varfm.cli.score import score, write
+from varfm.cli.score import options_without, write
 from varfm.io.embeddings import SUFFIXES
 from varfm.session import Session
 
@@ -32,12 +31,11 @@ FIXED: dict[str, Any] = {
 """The options of `varfm score` that do not apply, and what stands in their place."""
 
 
-def _shared() -> Iterable[click.Parameter]:
-    replaced = {*FIXED, "vcf", "model", "output", "precision"}
-    return [parameter for parameter in score.params if parameter.name not in replaced]
-
-
-@click.command(cls=OneModelCommand, params=list(_shared()), context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(
+    cls=OneModelCommand,
+    params=options_without(*FIXED, "vcf", "model", "output", "precision"),
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.argument("vcf", metavar="VCF")
 @click.option(
     "--model",

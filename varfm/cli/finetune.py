@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from varfm.cli.chosen import OneModelCommand, session_options
 from varfm.cli.embed import FIXED
 from varfm.cli.log import stderr_log
 from varfm.cli.progress import Progress
-from varfm.cli.score import option, score
+from varfm.cli.score import option, options_without
 from varfm.digits import counted
 
 if TYPE_CHECKING:
@@ -32,12 +32,11 @@ _FIXED: dict[str, Any] = FIXED | {
 _NAMES = {"auroc": "AUROC", "auprc": "AUPRC", "pearson": "Pearson r", "spearman": "Spearman r"}
 
 
-def _shared() -> Iterable[click.Parameter]:
-    replaced = {*_FIXED, "vcf", "model", "output", "manifest", "strict"}
-    return [parameter for parameter in score.params if parameter.name not in replaced]
-
-
-@click.command(cls=OneModelCommand, params=list(_shared()), context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(
+    cls=OneModelCommand,
+    params=options_without(*_FIXED, "vcf", "model", "output", "manifest", "strict"),
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.argument("table", metavar="TABLE")
 @option(
     "Model", "--model", "-m", metavar="NAME", required=True, help="Language model to adapt; see `varfm models list`."

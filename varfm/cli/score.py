@@ -332,6 +332,11 @@ def score(ctx: click.RichContext, /, **_: object) -> int:
     return write(chosen, outputs, Session)
 
 
+def options_without(*names: str) -> list[click.Parameter]:
+    """Give the parameters of `varfm score` that another command has too: all but those that are named."""
+    return [parameter for parameter in score.params if parameter.name not in names]
+
+
 def write(
     chosen: dict[str, Any],
     outputs: OutputOptions,
