@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from varfm import weights
 from varfm.cli import models as commands
 from varfm.cli.completion import completion
+from varfm.cli.main import run
 from varfm.cli.models import models
 from varfm.errors import ModelError
 from varfm.https import Progress
@@ -238,3 +239,10 @@ def test_completion_of_an_unknown_shell_is_a_usage_error() -> None:
 def test_bash_accepts_the_script() -> None:
     script = CliRunner().invoke(completion, ["bash"]).stdout
     subprocess.run(["bash", "-n"], input=script, text=True, check=True)
+
+
+def test_convert_does_not_speak_of_an_option_that_it_lacks(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    missing = tmp_path / "missing.pth"
+    assert run(["models", "convert", "basset", str(missing), str(tmp_path / "out.safetensors")]) == 4
+    expected = f"varfm: error: {missing}: there is no such file. Give a local copy of basset.\n"
+    assert capfd.readouterr().err == expected

@@ -105,9 +105,9 @@ def source_statuses(checkpoint: Checkpoint, copy: LocalCopy) -> list[FileStatus]
 def _found(checkpoint: Checkpoint, override: Path) -> LocalCopy:
     in_folder = override.is_dir()
     if not override.exists():
-        raise ModelError(f"{override}: there is no such file. --weights wants a local copy of {checkpoint.name}.")
+        raise ModelError(f"{override}: there is no such file. Give a local copy of {checkpoint.name}.")
     if not in_folder and not override.is_file():  # a pipe could be read once only, and is read twice
-        raise ModelError(f"{override}: is neither a file nor a folder. --weights wants a local copy on the disk.")
+        raise ModelError(f"{override}: is neither a file nor a folder. Give a local copy on the disk.")
     folder = override if in_folder else override.parent
     auxiliaries = {
         file.name: path for file in checkpoint.auxiliaries if (path := _under(folder, file.name)) is not None

@@ -188,7 +188,10 @@ def option(panel: str, *names: str, **settings: Any) -> Callable[[Command], Comm
 )
 @option("Model", "--require-published", is_flag=True, help="Refuse weights that are not the published file.")
 @option(
-    "Model", "--download", is_flag=True, help="Fetch missing weights whatever their size. Default: up to 50 MB only."
+    "Model",
+    "--download",
+    is_flag=True,
+    help="Fetch missing weights whatever their size. Default: only those known to take up to 50 MB.",
 )
 @option("Model", "--offline", is_flag=True, help="Open no network connection.")
 @option(
