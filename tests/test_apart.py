@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -75,6 +77,18 @@ def test_an_output_that_is_an_input_is_refused_before_anything(
     before = contents(folder)
     assert run([*SCORE, *READING, *MODEL, *outputs]) == 2
     assert "which is read. Give the output another name." in capfd.readouterr().err
+    assert contents(folder) == before
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["score in.vcf >> in.vcf", "score - -o in.vcf --force < in.vcf", "score - < in.vcf >> in.vcf"],
+)
+def test_a_stream_that_the_shell_leads_into_an_input_is_refused(folder: Path, line: str) -> None:
+    before = contents(folder)
+    words = f'exec "{sys.executable}" -m varfm {line.replace("score", "score -f ref.fa.gz -m null", 1)}'
+    done = subprocess.run(["bash", "-c", words], capture_output=True, text=True)
+    assert done.returncode == 2 and "which is read. Give the output another name." in done.stderr, done
     assert contents(folder) == before
 
 

@@ -188,12 +188,11 @@ def check_targets(options: OutputOptions, models: Sequence[str], inputs: Sequenc
 
 
 def all_paths(options: OutputOptions, models: Sequence[str]) -> list[Path]:
-    """Give the path of everything that a run may write or remove, stdout left out."""
+    """Give the path of everything that a run may write or remove; `-` is stdout."""
     paths = output_paths(options, models)
     if options.output.endswith(_INDEXED):
         paths += [Path(f"{options.output}{suffix}") for suffix in INDEX_SUFFIXES]
-    paths += [Path(path) for path in (options.picture, manifest_path(options), options.multiqc) if path]
-    return [path for path in paths if str(path) != STDOUT]
+    return paths + [Path(path) for path in (options.picture, manifest_path(options), options.multiqc) if path]
 
 
 def output_paths(options: OutputOptions, models: Sequence[str]) -> list[Path]:
