@@ -5,8 +5,8 @@
 
 SNVs, every tenth a deletion of one base, around the middle of the example sequence, are scored into a VCF and a Parquet
 table, on one thread, by networks of the published sizes with random weights; with the published ones, from DATA, for
-mpra-dragonn and xpresso-human. CPU time from the first record on; what comes before, the start of Python and torch and the
-loading of weights, is left out and printed beside.
+mpra-dragonn and xpresso-human. CPU time from the first record on; what comes before, the start of Python and torch and
+the loading of weights, is left out and printed beside.
 """
 
 from __future__ import annotations
@@ -30,7 +30,10 @@ from varfm.models import catalog  # noqa: E402
 from varfm.windows import Haplotype, Window  # noqa: E402
 
 PUBLISHED = {"mpra-dragonn": "mpra_dragonn_conv.hdf5", "xpresso-human": "xpresso_human_median.h5"}
-ALLELES = {"deepsea": 400, "beluga": 80, "basset": 800, "sei": 16, "expecto": 16, "mpra-dragonn": 4000, "xpresso-human": 1000}
+ALLELES = {
+    **{"deepsea": 400, "beluga": 80, "basset": 800, "sei": 16, "expecto": 16},
+    **{"mpra-dragonn": 4000, "xpresso-human": 1000},
+}
 SPACING = 10
 FEW = 4
 """Alleles of the models that are not named above."""

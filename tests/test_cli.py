@@ -164,6 +164,14 @@ def test_reference_and_model_may_stand_in_the_settings(
     assert "3 alleles: 2 scored" in last_line(capfd)
 
 
+def test_one_model_needs_no_brackets_in_the_settings(
+    tiny: list[str], settings: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    settings.write_text('[score]\nmodel = "null"\n')
+    assert run(tiny[:4]) == 0
+    assert "3 alleles: 2 scored" in last_line(capfd)
+
+
 def test_several_models_may_stand_in_the_environment(
     tiny: list[str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -60,8 +60,8 @@ def _is_absent(path: Path) -> bool:
     return not path.exists() if os.access(path.parent, os.X_OK) else True
 
 
-def check_known(name: str, command: click.Command, settings: Mapping[str, object]) -> None:
-    """Refuse settings that no option of the command, or no command of the group, has.
+def fit_settings(name: str, command: click.Command, settings: Mapping[str, object]) -> None:
+    """Fit settings to a command: refuse what no option of it, or no command of the group, has.
 
     Raises:
         OptionError: Naming the first unknown one.
@@ -75,3 +75,7 @@ def check_known(name: str, command: click.Command, settings: Mapping[str, object
         raise OptionError(
             f"{config_path()}: [{name}] {unknown[0]} is no option of varfm {name}. See: varfm {name} --help"
         )
+    if isinstance(table, dict):
+        several = {str(one.name) for one in command.params if isinstance(one, click.Option) and one.multiple}
+        # What may be given several times may be given once, without brackets.
+        table.update({key: [value] for key, value in table.items() if key in several and isinstance(value, str)})

@@ -15,7 +15,7 @@ import rich_click as click
 from click.exceptions import Exit
 
 from varfm import __version__
-from varfm.cli.config import Settings, check_known, config_path, default_map
+from varfm.cli.config import Settings, config_path, default_map, fit_settings
 from varfm.cli.log import start_log, stderr_log
 from varfm.errors import DiskError, OptionError, VarfmError, printable
 
@@ -64,7 +64,7 @@ class LazyGroup(click.RichGroup):
         name, command, rest = super().resolve_command(ctx, args)
         if name in COMMANDS:
             command = getattr(importlib.import_module(COMMANDS[name][0]), name)
-            check_known(name, command, ctx.default_map or {})
+            fit_settings(name, command, ctx.default_map or {})
         return name, command, rest
 
     def invoke(self, ctx: click.Context) -> Any:
