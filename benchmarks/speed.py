@@ -27,7 +27,7 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from varfm.delta.executor import Executor
-from varfm.delta.grid import changed_span, on_grid
+from varfm.delta.grid import STEP, changed_span, on_grid
 from varfm.models import catalog
 from varfm.plan import make_plan
 from varfm.protocols import Asked, Change, Model, Row
@@ -164,8 +164,8 @@ def snv(base: Row, place: int, step: int = 1) -> Change:
 
 
 def neighbours(base: Row) -> list[Change]:
-    """Give every SNV of four places in the middle."""
-    first = len(base) // 2 - 2
+    """Give every SNV of four places beside the middle, which are one cell of the grid."""
+    first = len(base) // 2 + STEP // 2
     return [snv(base, first + place, step) for place in range(N_SHARED) for step in (1, 2, 3)]
 
 

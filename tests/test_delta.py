@@ -165,7 +165,9 @@ def test_networks_are_followed_as_far_as_they_go() -> None:
 def test_the_middle_of_both_strands_is_in_one_cell(name: str) -> None:
     length = catalog.get(name).window
     middle = [on_grid(Span(place, place + 1), length) for place in (length // 2 - 1, length // 2)]
-    assert middle[0] == middle[1] == Span(length // 2 - STEP // 2, length // 2 + STEP // 2)
+    assert middle[0] == middle[1] == Span(length // 2 - 1, length // 2 + 1)
+    beside = on_grid(Span(length // 2 + 1, length // 2 + 2), length)
+    assert beside == Span(length // 2 - STEP // 2, length // 2 + STEP // 2)
 
 
 @given(length=st.integers(1, 3000), data=st.data())

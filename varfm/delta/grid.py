@@ -7,7 +7,10 @@ import numpy as np
 from varfm.delta.rules import Span
 
 STEP = 4
-"""Bases per cell. Wider cells cost more work in shallow networks; this one holds both strands' middle of a window."""
+"""Bases per cell. Wider cells cost more work in shallow networks, narrower ones leave more rows of a pass empty."""
+
+MIDDLE = 2
+"""Bases in the middle of a window, a cell of their own: there both strands have the allele of a centred window."""
 _MOST_CELLS = 2
 _N_PARTS = 8
 
@@ -26,12 +29,15 @@ def is_narrow(span: Span) -> bool:
 
 
 def on_grid(span: Span, length: int) -> Span:
-    """Widen a span to one of the grid: one or two cells, or so many eighths of the window.
+    """Widen a span to one of the grid: the middle, one or two cells, or so many eighths of the window.
 
     Args:
         span: Not empty.
         length: Bases of the window. The middle of a window is inside a cell, not at its edge.
     """
+    middle = Span(length // 2 - MIDDLE // 2, length // 2 + MIDDLE // 2).within(length)
+    if middle.start <= span.start and span.stop <= middle.stop:
+        return middle
     offset = (length // 2 - STEP // 2) % STEP - STEP
     first, last = ((place - offset) // STEP for place in (span.start, span.stop - 1))
     if last - first < _MOST_CELLS:
