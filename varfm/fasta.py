@@ -172,7 +172,9 @@ def _read_fai(path: Path) -> list[Record]:
     if not records:
         raise StaleIndex("it is empty")
     for record in records:
-        if not record.name or min(record[1:]) < 0 or record.end >> 62 or record.line_bases > record.line_width:
+        # As many bytes as end a line are read.
+        n_end = record.line_width - record.line_bases
+        if not record.name or min(record[1:]) < 0 or record.end >> 62 or not 0 <= n_end <= _MAX_GAP:
             raise StaleIndex(f"it has no meaning for {record.name!r}")
         if bool(record.length) != bool(record.line_bases):
             raise StaleIndex(f"it gives no line length for {record.name!r}")

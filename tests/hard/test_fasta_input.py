@@ -117,6 +117,9 @@ def test_right_index_is_used_whatever_its_age(varfm: Varfm, age: int) -> None:
         pytest.param(b"\0\1\2rubbish", id="garbage"),
         pytest.param(b"<html></html>\n", id="HTML"),
         pytest.param(b"chr1\t1000\t6\t60\t61\n", id="a contig is missing"),
+        pytest.param(
+            b"chr1\t1000\t6\t60\t%d\nchr2\t210\t1029\t60\t61\n" % (1 << 50), id="lines that end in a petabyte"
+        ),
         pytest.param(RIGHT.replace(b"chr2", b"chr3"), id="another name"),
         pytest.param(RIGHT.replace(b"\t210\t", b"\t209\t"), id="a base too short"),
         pytest.param(RIGHT.replace(b"\t60\t61", b"\t50\t51"), id="other line length"),
