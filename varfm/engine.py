@@ -154,17 +154,13 @@ class Engine:
         network = self.model.network
         assert network is not None
         length = self._genome.contigs[site.left.contig]
-        forward = self._forward(haplotypes)
-        sequences = [
-            forward[window, variant] if strand == "+" else reverse_complement(forward[window, variant])
-            for window, variant, strand, *_ in haplotypes
-        ]
+        sequences, forward = self._sequences(haplotypes)
         # A network may judge the parts of a sequence; all of a sequence is judged alike on both strands.
         judged = map(_is_n_heavy, forward.values()) if self._is_n_heavy is None else map(self._is_n_heavy, sequences)
         return Reading(
             haplotypes,
             sequences,
-            self._asked(haplotypes, [network.rows(*one) for one in zip(sequences, haplotypes, strict=True)]),
+            self._asked(haplotypes, list(map(network.rows, sequences, haplotypes))),
             n_heavy=any(judged),
             padded=any([window.start < 0 or window.end > length for window, _ in forward]),
         )
@@ -176,25 +172,35 @@ class Engine:
             return [list(of_one) for of_one in rows]
         asked: list[list[Asked]] = []
         references: dict[Strand, int] = {}
-        for number, (haplotype, (row,)) in enumerate(zip(haplotypes, rows, strict=True)):
-            asked.append([row])
+        for number, haplotype in enumerate(haplotypes):
+            (row,) = rows[number]
             if haplotype.variant is None:
                 references[haplotype.strand] = number
-            else:
-                reference = references[haplotype.strand]
-                base = rows[reference][0]
-                of_reference, of_alternate = self.runner.compared(base, row)
-                assert asked[reference][0] in (base, of_reference), "a reference is compared in one span"
-                asked[reference], asked[number] = [of_reference], [of_alternate]
+                asked.append([row])
+                continue
+            reference = references[haplotype.strand]
+            base = rows[reference][0]
+            of_reference, of_alternate = self.runner.compared(base, row)
+            assert asked[reference][0] in (base, of_reference), "a reference is compared in one span"
+            asked[reference][0] = of_reference
+            asked.append([of_alternate])
         return asked
 
-    def _forward(self, haplotypes: list[Haplotype]) -> dict[tuple[Window, Variant | None], bytes]:
-        """Cut each sequence once; the other strand is made from the first."""
+    def _sequences(self, haplotypes: list[Haplotype]) -> tuple[list[bytes], dict[tuple[Window, Variant | None], bytes]]:
+        """Cut each sequence once, the other strand from the first: all of them, and those on the forward strand."""
         forward: dict[tuple[Window, Variant | None], bytes] = {}
-        for window, variant, *_ in haplotypes:
-            if (window, variant) not in forward:
-                forward[window, variant] = self._genome.forward(window, variant)
-        return forward
+        sequences = []
+        place: tuple[Window, Variant | None] | None = None
+        sequence = b""
+        for haplotype in haplotypes:
+            window, variant, strand = haplotype.window, haplotype.variant, haplotype.strand
+            if place is None or place[0] is not window or place[1] is not variant:  # mostly the other strand comes next
+                place = window, variant
+                if place not in forward:
+                    forward[place] = self._genome.forward(window, variant)
+                sequence = forward[place]
+            sequences.append(sequence if strand == "+" else reverse_complement(sequence))
+        return sequences, forward
 
     def _run(self, wave: _Wave, result: _Result) -> None:
         if not wave.readings:

@@ -51,6 +51,10 @@ def encode(bases: str) -> bytes:
     return bases.encode("ascii", "replace").translate(_WRITTEN_CODES)
 
 
+_BASES = {letter: encode(letter) for letter in "ACGT"}
+"""What most alleles are, ready made."""
+
+
 def decode(codes: bytes) -> str:
     """Turn codes into upper-case letters."""
     return codes.translate(_CODE_LETTERS).decode("ascii")
@@ -144,7 +148,7 @@ class Genome:
             return _span(codes, start, end)
         if start <= variant.start and variant.end <= end:
             left, right = _span(codes, start, variant.start), _span(codes, variant.end, end)
-            return left + encode(variant.alt) + right
+            return left + (_BASES.get(variant.alt) or encode(variant.alt)) + right
         raise ValueError(f"{variant} does not lie inside {window}")
 
     def windows(self, contig: str, starts: NDArray[np.int64], length: int) -> NDArray[np.uint8]:

@@ -101,8 +101,9 @@ def left_fixed(variant: Variant, length: int, index: int) -> Pair:
     start = variant.start - index
     end = start + length
     shift = len(variant.alt) - len(variant.ref)
-    contig = variant.contig
-    return Pair(Haplotype(Window(contig, start, end), None), Haplotype(Window(contig, start, end - shift), variant))
+    window = Window(variant.contig, start, end)
+    consumed = Window(variant.contig, start, end - shift) if shift else window
+    return Pair(Haplotype(window, None), Haplotype(consumed, variant))
 
 
 def right_fixed(variant: Variant, length: int, index: int) -> Pair:
