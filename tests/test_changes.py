@@ -262,6 +262,27 @@ def test_passes_that_would_answer_otherwise_together_are_run_one_by_one(monkeypa
     assert all(torch.equal(found[change], expected[change]) for change in asked)
 
 
+class UnevenDense(Noting):
+    """Answers a little more where the dense part has many rows."""
+
+    def alternate(
+        self, codes: Tensor, context: Context, rows: Tensor | None = None, block: int | None = None
+    ) -> Tensor:
+        return super().alternate(codes, context, rows, block) + ((block or len(codes)) > 12) * 1e-4
+
+
+def test_dense_parts_that_would_answer_otherwise_together_are_run_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner_module, "Executor", UnevenDense)
+    monkeypatch.setattr(Noting, "shapes", [], raising=False)
+    asked = [substituted(window(seed), place) for seed in range(18) for place in (34, 35, 36)]
+    found = started(Small()).outputs(asked)
+    assert (48, 4) in Noting.shapes
+    monkeypatch.setattr(runner_module, "Executor", Executor)
+    one = started(Small())
+    expected = {change: one.outputs([change])[change] for change in asked}
+    assert all(torch.equal(found[change], expected[change]) for change in asked)
+
+
 @pytest.mark.parametrize("name", ["deepsea", "basenji2", "sei"])
 def test_both_ways_give_the_same_scores_to_rounding(name: str) -> None:
     model, n_bases = small_model(name), 3 * CONFIGS[name].length

@@ -86,7 +86,7 @@ class Changes:
         self.executor = executor
         self._device = device
         self._agreeing: dict[tuple[tuple[int, ...], int], int] = {}
-        self._joins: dict[tuple[int, ...], bool] = {}
+        self._joins: dict[tuple[int, ...], int] = {}
 
     def run_references(self, references: References, rows: Sequence[Row], codes: Tensor) -> Tensor:
         """Run one batch of reference rows, (n, length) codes -> outputs of `rows`, its first ones."""
@@ -106,21 +106,21 @@ class Changes:
         found: dict[Asked, Tensor] = {}
         while len(found) < len(jobs):
             n_left = len(jobs) - len(found)
-            n_joined = _MANY if n_left >= _MANY * n_rows and self._can_join(context, n_rows) else 1
-            piece = jobs[len(found) : len(found) + n_joined * n_rows]
-            outputs = self._alternate(context, piece, n_joined, n_rows)
+            block = self._joined_block(context, n_rows) if n_left >= _MANY * n_rows else 0
+            piece = jobs[len(found) : len(found) + (_MANY if block else 1) * n_rows]
+            outputs = self._alternate(context, piece, _MANY * n_rows if block else n_rows, block or n_rows)
             found.update(zip((change for _, change in piece), outputs.unbind(0), strict=False))
         references.pending_bytes -= sum(piece.n_bytes for piece, _ in references.pending.pop(route))
         return found
 
-    def _alternate(self, context: Context, jobs: Sequence[tuple[int, Change]], n_passes: int, n_rows: int) -> Tensor:
-        filled = [*jobs, *[jobs[-1]] * (n_passes * n_rows - len(jobs))]
+    def _alternate(self, context: Context, jobs: Sequence[tuple[int, Change]], n_rows: int, block: int) -> Tensor:
+        filled = [*jobs, *[jobs[-1]] * (n_rows - len(jobs))]
         span = context.route.span
         bases = b"".join(change.row[span.start : span.stop] for _, change in filled)
-        codes = torch.from_numpy(np.frombuffer(bases, np.uint8).reshape(len(filled), span.width).copy())
+        codes = torch.from_numpy(np.frombuffer(bases, np.uint8).reshape(n_rows, span.width).copy()).to(self._device)
         rows = torch.tensor([number for number, _ in filled], device=self._device)
-        outputs = self.executor.alternate(codes.to(self._device), context, rows, n_rows)
-        return outputs if len(jobs) == len(filled) else outputs[: len(jobs)].clone()
+        outputs = self.executor.alternate(codes, context, rows, block)
+        return outputs if len(jobs) == n_rows else outputs[: len(jobs)].clone()
 
     def _rows_of(self, route: Route, context: Context, n_rows: int) -> int:
         """Give the rows per batch on one way: as many as are answered alike, whatever their place in it.
@@ -137,20 +137,24 @@ class Changes:
             self._agreeing[key] = rows
         return self._agreeing[key]
 
-    def _can_join(self, context: Context, n_rows: int) -> bool:
-        """Tell whether several passes in one are answered as each by itself; tried once for tensors of one shape.
+    def _joined_block(self, context: Context, n_rows: int) -> int:
+        """Give the rows of a dense part if several passes are run as one; 0 if they are not.
 
-        What a change is answered must not depend on how many others are asked for.
+        What a change is answered must not depend on how many others are asked for, so they are joined only if they are
+        answered as each by itself; that is tried once for tensors of one shape.
         """
         route = context.route
         if n_rows not in _JOINED_ROWS or not is_narrow(route.span):
-            return False
+            return 0
         if route.shape not in self._joins:
-            alone, together = (self._drawn_answers(context, n_rows, n * n_rows) for n in (1, _MANY))
-            self._joins[route.shape] = all(
-                torch.equal(row, one[0]) for one, many in zip(alone, together, strict=True) for row in many
-            )
+            blocks = (block for block in (_MANY * n_rows, n_rows) if self._can_join(context, n_rows, block))
+            self._joins[route.shape] = next(blocks, 0)
         return self._joins[route.shape]
+
+    def _can_join(self, context: Context, n_rows: int, block: int) -> bool:
+        alone = self._drawn_answers(context, n_rows, n_rows)
+        together = self._drawn_answers(context, block, _MANY * n_rows)
+        return all(torch.equal(row, one[0]) for one, many in zip(alone, together, strict=True) for row in many)
 
     def _agree(self, context: Context, n_rows: int) -> bool:
         if n_rows == 1:

@@ -15,6 +15,7 @@ from varfm.delta.fusion import fused_pairs
 from varfm.delta.rules import Columns, Flat, Input, Local, Rule, Span, Stack, Window, rule_of
 from varfm.delta.spans import Route, beside_of, places_of, route_of
 from varfm.delta.trace import evaluate, traced
+from varfm.models.layers import has_steady_product, steady_product
 
 
 @dataclass(frozen=True, eq=False)
@@ -316,7 +317,9 @@ class _Change:
                 change = self.values[source] - self._margin(source, span)
                 weight = rule.weight(places_of(self._rules[source]), span)
                 part = found[:, number] if rule.stacked else found
-                part += functional.linear(change.flatten(1), weight)
+                columns = change.flatten(1)
+                is_steady = has_steady_product(columns, weight)
+                part += steady_product(columns, weight, None) if is_steady else functional.linear(columns, weight)
         return found
 
     def _stretch(self, node: fx.Node, read: Span, fill: float) -> Tensor:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from varfm.encoding.onehot import onehot
+from varfm.models.layers import has_steady_product, steady_product
 
 BLOCKS = "positions_per_block"
 """The mark of a module that maps every block of so many positions of (n, channels, positions) to one, from that block
@@ -36,7 +37,10 @@ def evaluate(network: nn.Module, node: fx.Node, values: dict[fx.Node, Any]) -> A
     args = fx.node.map_arg(node.args, values.__getitem__)
     kwargs = fx.node.map_arg(node.kwargs, values.__getitem__)
     if node.op == "call_module":
-        return network.get_submodule(str(node.target))(*args, **kwargs)
+        module, x = network.get_submodule(str(node.target)), args[0]
+        if type(module) is nn.Linear and isinstance(x, Tensor) and has_steady_product(x, module.weight):
+            return steady_product(x, module.weight, module.bias)  # so that batches of other sizes give the same bits
+        return module(*args, **kwargs)
     if node.op == "call_function":
         assert callable(node.target)
         return node.target(*args, **kwargs)

@@ -23,7 +23,7 @@ from torch.nn import functional
 from varfm.encoding.onehot import onehot
 from varfm.errors import ModelError, OptionError
 from varfm.models import OF_TRACKS, ModelOptions
-from varfm.models.layers import sigmoid
+from varfm.models.layers import has_steady_product, products_by_row, sigmoid, steady_product
 from varfm.models.loading import loaded, origin, refuse, sizes
 from varfm.models.sei_classes import CLASSES, read_classes
 from varfm.protocols import Model, Row
@@ -45,7 +45,6 @@ BATCH_ROWS = (4, 64)
 """An SNV is four rows: two alleles on two strands."""
 
 _DEGREE = 3
-_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")  # type: ignore[no-untyped-call]
 _LABELS = tuple(item.label for item in CLASSES)
 _NOTES = tuple(("class", f'<ID={item.label},Name="{item.name}",Group={item.group}>') for item in CLASSES)
 _OTHER_FILE = "Give the file that the authors published with these weights."
@@ -158,20 +157,15 @@ def _conv(n_in: int, n_out: int, width: int, dilation: int = 1) -> nn.Conv1d:
 
 @fx.wrap
 def dense(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Apply a dense layer so that a row's last digits do not depend on its companions: (n, n_in) -> (n, n_out).
+    """Apply a dense layer, on a CPU so that a row does not depend on its companions: (n, n_in) -> (n, n_out).
 
-    On a CPU, `functional.linear` adds up in other orders for other numbers of rows and other places in memory. oneDNN's
-    product has one order for two rows and more, and reads the weights once for all of them, which is where the time of
-    a few rows goes. Where it is not to be had, each row is a product of its own.
+    Few rows and much weight: the time goes into reading the weights.
     """
     if x.device.type != "cpu":
         return functional.linear(x, weight, bias)
-    if x.dtype == torch.float32 and _ONEDNN:
-        rows = x if len(x) > 1 else x.expand(2, -1)
-        product: Tensor = torch.ops.mkldnn._linear_pointwise(rows.contiguous(), weight, bias, "none", [], "")
-        return product[: len(x)]
-    # A clone lies at an aligned address, whatever the row's place was.
-    return torch.stack([functional.linear(row.clone(), weight, bias) for row in x.unbind(0)])
+    if has_steady_product(x, weight):
+        return steady_product(x, weight, bias)
+    return products_by_row(x, weight, bias)
 
 
 def spline_basis(n_positions: int, n_splines: int) -> NDArray[np.float32]:
