@@ -98,11 +98,12 @@ def left_fixed(variant: Variant, length: int, index: int) -> Pair:
     Returns:
         Two haplotypes of `length` bases; the alternate one gives or takes reference at its right end.
     """
-    start = variant.start - index
+    contig, place, ref, alt = variant
+    start = place - index
     end = start + length
-    shift = len(variant.alt) - len(variant.ref)
-    window = Window(variant.contig, start, end)
-    consumed = Window(variant.contig, start, end - shift) if shift else window
+    shift = len(alt) - len(ref)
+    window = Window(contig, start, end)
+    consumed = Window(contig, start, end - shift) if shift else window
     return Pair(Haplotype(window, None), Haplotype(consumed, variant))
 
 

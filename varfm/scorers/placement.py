@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
@@ -132,7 +132,7 @@ class Centred:
     def haplotypes(self, site: Site) -> list[Haplotype]:
         """Give, shift by shift, ref and alt of each pair, each followed by its other strand."""
         forward = [haplotype for shift in self.shifts for pair in self.pairs(site, shift) for haplotype in pair]
-        return list(_on_strands(forward, self.strands))
+        return _on_strands(forward, self.strands)
 
     def comparisons(self, site: Site, answers: Sequence[Tensor]) -> list[Comparison]:
         """Sort answers into one comparison per pair, shifts and strands within; answers with bins are spliced."""
@@ -181,7 +181,7 @@ class OnGenes:
 
     def haplotypes(self, site: Site) -> list[Haplotype]:
         """Give the reference and the alternate haplotype on the gene's strand, each followed by the other strand."""
-        return list(_on_strands(tss_fixed(site, self.length, self.index), "both" if self.strands == "both" else None))
+        return _on_strands(tss_fixed(site, self.length, self.index), self.strands)
 
     def comparisons(self, site: Site, answers: Sequence[Tensor]) -> list[Comparison]:
         """Put the answers of ref and of alt side by side."""
@@ -190,8 +190,7 @@ class OnGenes:
         return [Comparison(tuple(answers[:half]), tuple(answers[half:]), mirrored=site.gene.strand == "-")]
 
 
-def _on_strands(haplotypes: Sequence[Haplotype], strands: str | None) -> Iterator[Haplotype]:
-    for haplotype in haplotypes:
-        yield haplotype
-        if strands == "both":
-            yield reversed_strand(haplotype)
+def _on_strands(haplotypes: Sequence[Haplotype], strands: str | None) -> list[Haplotype]:
+    if strands != "both":
+        return list(haplotypes)
+    return [one for haplotype in haplotypes for one in (haplotype, reversed_strand(haplotype))]

@@ -93,7 +93,11 @@ class TrackScorer:
 
         differences = [_difference(comparison) for comparison in self.placement.comparisons(site, answers)]
         difference = torch.stack(differences).mean(0)
-        return torch.stack([_mean(difference, score.tracks) for score in self.scores])
+        columns = difference[[score.tracks[0] for score in self.scores]]
+        for index, score in enumerate(self.scores):
+            if len(score.tracks) > 1:
+                columns[index] = difference[list(score.tracks)].mean()
+        return columns
 
     def unchanged(self) -> NDArray[np.float64]:
         """Give zeros."""
@@ -102,11 +106,6 @@ class TrackScorer:
     def headline(self, scores: NDArray[np.float64], gene: Gene | None) -> tuple[Value, ...]:
         """Give the columns that have a key."""
         return tuple(float(scores[index]) for index in self.plain_fields)
-
-
-def _mean(values: Tensor, tracks: Sequence[int]) -> Tensor:
-    # Most columns are one track, and a mean takes ten times as long.
-    return values[tracks[0]] if len(tracks) == 1 else values[list(tracks)].mean()
 
 
 def _difference(comparison: Comparison) -> Tensor:
