@@ -12,10 +12,10 @@ from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from varfm.delta.fusion import fused_pairs
+from varfm.delta.product import has_steady_product, steady_product
 from varfm.delta.rules import Columns, Flat, Input, Local, Rule, Span, Stack, Window, rule_of
 from varfm.delta.spans import Route, beside_of, places_of, route_of
 from varfm.delta.trace import evaluate, traced
-from varfm.models.layers import has_steady_product, steady_product
 
 
 @dataclass(frozen=True, eq=False)

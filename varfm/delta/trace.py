@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import Tensor, fx, nn
 
+from varfm.delta.product import has_steady_product, steady_product
 from varfm.encoding.onehot import onehot
-from varfm.models.layers import has_steady_product, steady_product
 
 BLOCKS = "positions_per_block"
 """The mark of a module that maps every block of so many positions of (n, channels, positions) to one, from that block

@@ -20,10 +20,11 @@ from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 from torch.nn import functional
 
+from varfm.delta.product import has_steady_product, products_by_row, steady_product
 from varfm.encoding.onehot import onehot
 from varfm.errors import ModelError, OptionError
 from varfm.models import OF_TRACKS, ModelOptions
-from varfm.models.layers import has_steady_product, products_by_row, sigmoid, steady_product
+from varfm.models.layers import sigmoid
 from varfm.models.loading import loaded, origin, refuse, sizes
 from varfm.models.sei_classes import CLASSES, read_classes
 from varfm.protocols import Model, Row
