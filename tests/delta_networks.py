@@ -40,7 +40,7 @@ class Odd(nn.Module):
         x = self.pool(functional.silu(self.first(functional.pad(onehot(batch, dtype=self.first.weight.dtype), (3, 1)))))
         x = torch.cat([x, self.same(x)], 1)[:, :6, 2:-3]
         x = self.norm(torch.where(x > 0, x, 0.1 * x)) + self.groups(x)
-        return self.circular(functional.max_pool1d(x, 3, stride=1))
+        return self.circular(input=functional.max_pool1d(x, 3, stride=1))
 
 
 class Tail(nn.Module):

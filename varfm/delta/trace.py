@@ -37,7 +37,7 @@ def evaluate(network: nn.Module, node: fx.Node, values: dict[fx.Node, Any]) -> A
     args = fx.node.map_arg(node.args, values.__getitem__)
     kwargs = fx.node.map_arg(node.kwargs, values.__getitem__)
     if node.op == "call_module":
-        module, x = network.get_submodule(str(node.target)), args[0]
+        module, x = network.get_submodule(str(node.target)), args[0] if args else None
         if type(module) is nn.Linear and isinstance(x, Tensor) and has_steady_product(x, module.weight):
             return steady_product(x, module.weight, module.bias)  # so that batches of other sizes give the same bits
         return module(*args, **kwargs)
