@@ -91,8 +91,9 @@ class TrackScorer:
         """Compare (n_tracks,) answers -> (n_columns,) float64."""
         import torch
 
+        # For a small network these calls are most of what is not the network, so there are few of them.
         differences = [_difference(comparison) for comparison in self.placement.comparisons(site, answers)]
-        difference = torch.stack(differences).mean(0)
+        difference = differences[0] if len(differences) == 1 else torch.stack(differences).mean(0)
         columns = difference[[score.tracks[0] for score in self.scores]]
         for index, score in enumerate(self.scores):
             if len(score.tracks) > 1:
@@ -111,4 +112,7 @@ class TrackScorer:
 def _difference(comparison: Comparison) -> Tensor:
     import torch
 
-    return torch.stack(comparison.alt).double().mean(0) - torch.stack(comparison.ref).double().mean(0)
+    n_answers, n_tracks = len(comparison.alt), len(comparison.alt[0])
+    answers = torch.stack([*comparison.alt, *comparison.ref]).double().view(2, n_answers, n_tracks)
+    alt, ref = answers.mean(1).unbind(0)
+    return alt - ref
