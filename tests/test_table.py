@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import math
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -278,3 +280,11 @@ def test_parquet_without_pyarrow_names_the_extra(tmp_path: Path, monkeypatch: py
     with pytest.raises(MissingExtra, match=r"pip install 'varfm\[parquet\]'"):
         open_table(tmp_path / "out.parquet", MINI, force=False)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_parquet_is_written_without_pandas(tmp_path: Path) -> None:
+    root = Path(__file__).parents[1] / "example_data"
+    command = ["score", str(root / "ntng1.vcf"), "-f", str(root / "ntng1.fa.gz"), "-m", "null", "--quiet"]
+    code = f"import sys; from varfm.cli.main import run; assert run({[*command, '-o', 'out.parquet']}) == 0; "
+    code += "assert 'pyarrow' in sys.modules; assert 'pandas' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)

@@ -126,7 +126,7 @@ class ParquetWriter(ColumnWriter, ParquetFile):
 
         n_rows = self._n_waiting
         arrays = {name: text_array(values) for name, values in self._text.items()}
-        arrays["pos"] = pa.array(self._positions[:n_rows])
+        arrays["pos"] = number_array(self._positions[:n_rows])
         columns = [arrays[name] for name in text_names(self._model)] + self._score_columns(self._scores[:n_rows])
         self._out.write_table(pa.Table.from_arrays(columns, schema=self._schema), row_group_size=n_rows)
         self._n_waiting = 0
@@ -148,12 +148,10 @@ class ParquetWriter(ColumnWriter, ParquetFile):
 
     def _score_columns(self, scores: NDArray[np.float32]) -> list[Any]:
         """Turn scores, (n_rows, n_scores), into the columns behind the text."""
-        import pyarrow as pa
-
         return [
-            pa.array(label_texts(column, values), pa.large_string())
+            text_array([(text or "").encode() for text in label_texts(column, values)])
             if column.labels
-            else pa.array(values, from_pandas=True)
+            else number_array(values)
             for column, values in zip(self._model.scorer.columns, scores.T, strict=True)
         ]
 
@@ -236,15 +234,41 @@ def _group_rows(n_scores: int) -> int:
     return min(max(_GROUP_VALUES // max(n_scores, 1), _GROUP_ROWS[0]), _GROUP_ROWS[1])
 
 
+# Arrays are made of buffers: `pyarrow.array` imports pandas, if it is there, which takes longer than many a run.
+
+
 def text_array(values: list[bytes]) -> Any:
     """Give a column of text, null where it is empty; bytes that are not UTF-8 become U+FFFD."""
     import pyarrow as pa
 
-    raw = pa.array([value or None for value in values], pa.large_binary())
     try:
-        return raw.cast(pa.large_string())
+        return _bytes_array(values).cast(pa.large_string())
     except pa.ArrowInvalid:
-        return pa.array([value.decode("utf-8", "replace") or None for value in values], pa.large_string())
+        return _bytes_array([value.decode("utf-8", "replace").encode() for value in values]).cast(pa.large_string())
+
+
+def _bytes_array(values: list[bytes]) -> Any:
+    import pyarrow as pa
+
+    sizes = np.fromiter(map(len, values), np.int64, len(values))
+    edges = np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])
+    buffers = [_validity(sizes > 0), pa.py_buffer(edges), pa.py_buffer(b"".join(values))]
+    return pa.Array.from_buffers(pa.large_binary(), len(values), buffers)
+
+
+def number_array(values: NDArray[np.float32] | NDArray[np.int64]) -> Any:
+    """Give a column of numbers, (n,), null where one is NaN."""
+    import pyarrow as pa
+
+    buffers = [_validity(~np.isnan(values)), pa.py_buffer(np.ascontiguousarray(values))]
+    return pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), len(values), buffers)
+
+
+def _validity(is_there: NDArray[np.bool_]) -> Any:
+    """Give the bits of what is no null; None if that is all."""
+    import pyarrow as pa
+
+    return None if is_there.all() else pa.py_buffer(np.packbits(is_there, bitorder="little"))
 
 
 def pyarrow_parquet() -> Any:
