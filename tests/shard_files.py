@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 import pysam
+import pysam.bcftools
 from tools import require_tool
 
 from varfm.cli.main import run

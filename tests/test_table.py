@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import math
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -287,4 +288,5 @@ def test_parquet_is_written_without_pandas(tmp_path: Path) -> None:
     command = ["score", str(root / "ntng1.vcf"), "-f", str(root / "ntng1.fa.gz"), "-m", "null", "--quiet"]
     code = f"import sys; from varfm.cli.main import run; assert run({[*command, '-o', 'out.parquet']}) == 0; "
     code += "assert 'pyarrow' in sys.modules; assert 'pandas' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+    environment = os.environ | {"VARFM_TESTING": "1"}
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True)
