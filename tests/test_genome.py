@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from varfm.errors import DiskError, InputError
-from varfm.genome import Genome, decode, encode, reverse_complement
+from varfm.genome import Genome, decode, encode, reverse_complement, with_allele_turned
 from varfm.variants import Variant
 from varfm.windows import Haplotype, Window, reversed_strand
 
@@ -76,6 +76,32 @@ def test_letters_and_codes_turn_into_each_other() -> None:
     assert encode("ACGTUNacgtR-") == bytes([0, 1, 2, 3, 3, 4, 0, 1, 2, 3, 4, 4])
     assert decode(bytes([0, 1, 2, 3, 4])) == "ACGTN"
     assert decode(reverse_complement(encode("AACGN"))) == "NCGTT"
+
+
+def test_an_allele_is_put_into_the_other_strand_of_a_window() -> None:
+    window = Window("c", 10, 18)
+    turned = encode("TTGCAAGN")  # of NCTTGCAA
+    for variant, expected in (
+        (Variant("c", 12, "T", "G"), "TTGCACGN"),  # NCGTGCAA
+        (Variant("c", 10, "N", "A"), "TTGCAAGT"),
+        (Variant("c", 17, "A", "C"), "GTGCAAGN"),
+        (Variant("c", 13, "TG", ""), "TTGAGN"),  # NCTCAA
+        (Variant("c", 12, "", "AC"), "TTGCAAGTGN"),  # NCACTTGCAA
+        (Variant("c", 12, "TT", "ACC"), "TTGCGGTGN"),  # NCACCGCAA
+    ):
+        assert decode(with_allele_turned(turned, window, variant)) == expected, variant
+
+
+@given(st.integers(-6, 12), st.integers(1, 12), st.data())
+def test_a_turned_allele_is_the_changed_window_turned(start: int, length: int, data: st.DataObject) -> None:
+    with tempfile.TemporaryDirectory() as folder, opened(Path(folder) / "a.fa", f">c\n{TOY}\n".encode()) as genome:
+        window = Window("c", start, start + length)
+        first = data.draw(st.integers(start, start + length))
+        n_ref = data.draw(st.integers(0, start + length - first))
+        variant = Variant("c", first, "N" * n_ref, data.draw(st.text("ACGT", max_size=4)))
+        turned = reverse_complement(genome.forward(window, None))
+        expected = reverse_complement(genome.forward(window, variant))
+        assert with_allele_turned(turned, window, variant) == expected
 
 
 @pytest.mark.parametrize("letter", ["L", "*", "-", "1", "X"])

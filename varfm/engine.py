@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from varfm.alleles import Aligned, Alleles
 from varfm.errors import OptionError
-from varfm.genome import Genome, reverse_complement
+from varfm.genome import Genome, reverse_complement, with_allele_turned
 from varfm.plan import Plan
 from varfm.protocols import Asked, DirectScorer, GeneIndex, Model, Row, Scored, Scorer, n_bytes
 from varfm.variants import Status, Variant
@@ -156,12 +156,15 @@ class Engine:
         length = self._genome.contigs[site.left.contig]
         sequences, forward = self._sequences(haplotypes)
         # A network may judge the parts of a sequence; all of a sequence is judged alike on both strands.
-        judged = map(_is_n_heavy, forward.values()) if self._is_n_heavy is None else map(self._is_n_heavy, sequences)
+        if self._is_n_heavy is None:
+            n_heavy = any([_is_n_heavy(cut) for _, cut in forward])
+        else:
+            n_heavy = any(map(self._is_n_heavy, sequences))
         return Reading(
             haplotypes,
             sequences,
             self._asked(haplotypes, list(map(network.rows, sequences, haplotypes))),
-            n_heavy=any(judged),
+            n_heavy=n_heavy,
             padded=any([window.start < 0 or window.end > length for window, _ in forward]),
         )
 
@@ -186,20 +189,31 @@ class Engine:
             asked.append([of_alternate])
         return asked
 
-    def _sequences(self, haplotypes: list[Haplotype]) -> tuple[list[bytes], dict[tuple[Window, Variant | None], bytes]]:
-        """Cut each sequence once, the other strand from the first: all of them, and those on the forward strand."""
-        forward: dict[tuple[Window, Variant | None], bytes] = {}
+    def _sequences(self, haplotypes: list[Haplotype]) -> tuple[list[bytes], list[tuple[Window, bytes]]]:
+        """Cut the sequences, and give those that were cut, on the forward strand with their windows, beside them.
+
+        Mostly the other strand comes next, and the allele's window is the reference's: both are used as far as they go.
+        """
+        forward: list[tuple[Window, bytes]] = []
         sequences = []
-        place: tuple[Window, Variant | None] | None = None
+        window: Window | None = None
+        variant: Variant | None = None
         sequence = b""
+        turned: tuple[Window, bytes] | None = None  # the last reference on its other strand
         for haplotype in haplotypes:
-            window, variant, strand = haplotype.window, haplotype.variant, haplotype.strand
-            if place is None or place[0] is not window or place[1] is not variant:  # mostly the other strand comes next
-                place = window, variant
-                if place not in forward:
-                    forward[place] = self._genome.forward(window, variant)
-                sequence = forward[place]
-            sequences.append(sequence if strand == "+" else reverse_complement(sequence))
+            if haplotype.window is not window or haplotype.variant is not variant:
+                window, variant = haplotype.window, haplotype.variant
+                sequence = self._genome.forward(window, variant)
+                forward.append((window, sequence))
+            if haplotype.strand == "+":
+                sequences.append(sequence)
+            elif variant is None:
+                turned = window, reverse_complement(sequence)
+                sequences.append(turned[1])
+            elif turned is not None and turned[0] is window:
+                sequences.append(with_allele_turned(turned[1], window, variant))
+            else:
+                sequences.append(reverse_complement(sequence))
         return sequences, forward
 
     def _run(self, wave: _Wave, result: _Result) -> None:

@@ -65,6 +65,22 @@ def reverse_complement(codes: bytes) -> bytes:
     return codes.translate(_COMPLEMENT)[::-1]
 
 
+_TURNED = {letter: reverse_complement(codes) for letter, codes in _BASES.items()}
+
+
+def with_allele_turned(codes: bytes, window: Window, variant: Variant) -> bytes:
+    """Put an allele into the other strand of a reference window: what turning the changed window gives, sooner.
+
+    Args:
+        codes: The window's codes on the other strand.
+        window: Holds the allele.
+        variant: The reference allele goes, the alternate one comes; the window's ends stay.
+    """
+    end = window.end
+    alt = _TURNED.get(variant.alt) or reverse_complement(encode(variant.alt))
+    return codes[: end - variant.end] + alt + codes[end - variant.start :]
+
+
 class _Contig(NamedTuple):
     codes: bytes
     array: NDArray[np.uint8]  # a read-only view of `codes`
@@ -146,9 +162,13 @@ class Genome:
         codes = self._contig(contig).codes
         if variant is None:
             return _span(codes, start, end)
-        if start <= variant.start and variant.end <= end:
-            left, right = _span(codes, start, variant.start), _span(codes, variant.end, end)
-            return left + (_BASES.get(variant.alt) or encode(variant.alt)) + right
+        _, first, ref, alt = variant
+        last = first + len(ref)
+        if start <= first and last <= end:
+            inserted = _BASES.get(alt) or encode(alt)
+            if 0 <= start and end <= len(codes):
+                return codes[start:first] + inserted + codes[last:end]
+            return _span(codes, start, first) + inserted + _span(codes, last, end)
         raise ValueError(f"{variant} does not lie inside {window}")
 
     def windows(self, contig: str, starts: NDArray[np.int64], length: int) -> NDArray[np.uint8]:
