@@ -82,6 +82,27 @@ class Pairs(nn.Module):
         return read + self.reader(read)
 
 
+class Shared(nn.Module):
+    """Values that several layers read, also through a view, sums of which one part lives on, and ends of one source."""
+
+    length = 50
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv1d(4, 6, 3, padding=1), nn.Conv1d(6, 6, 5, padding=2)
+        self.norm, self.dropout = nn.BatchNorm1d(6), nn.Dropout(0.5)
+
+    def forward(self, batch: Tensor) -> Tensor:
+        """(n, 50) base codes -> (n, 6, 46)."""
+        x = self.first(onehot(batch, dtype=self.norm.weight.dtype))
+        view, kept = x[:, :, 2:-2], self.dropout(x)
+        x = x + self.second(torch.relu(self.norm(x)))
+        x = self.second(x.exp() / (1 + x.exp())) + self.second(x.abs())
+        x = self.norm(x * torch.sigmoid(x)) + kept
+        x = x[:, :, 2:-2] + view
+        return x / (1 + x.abs())
+
+
 class Sized(NamedTuple):
     """A network and the bases it reads."""
 
@@ -97,6 +118,7 @@ def _made(name: str) -> Sized:
         "odd": Odd,
         "tail": Tail,
         "pairs": Pairs,
+        "shared": Shared,
     }
     if name in plain:
         network = plain[name]()
@@ -110,7 +132,7 @@ def _made(name: str) -> Sized:
 
 
 SUPERVISED = (*CONFIGS, "expecto", "mini", "mpra-dragonn", "xpresso")
-TOYS = ("odd", "pairs", "tail")
+TOYS = ("odd", "pairs", "shared", "tail")
 
 
 @cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,16 +14,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
+from varfm.delta import pieces
+from varfm.delta.chains import chains_of, sums_in_place
 from varfm.delta.executor import Executor, joined
 from varfm.delta.fusion import Fused
 from varfm.delta.grid import STEP, changed_span, is_narrow, on_grid
-from varfm.delta.rules import Span
+from varfm.delta.rules import Span, Window
 from varfm.models import catalog
 
 every = pytest.mark.parametrize("name", [*SUPERVISED, *TOYS])
 TOLERANCE = 1e-10
 FUSED = ("sei", "pairs")
 """Networks of which some convolutions are computed two at a time in whole windows."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_pieces() -> Iterator[None]:
+    """Small networks are run in pieces, too, and as the command runs them: nobody wants gradients."""
+    with pytest.MonkeyPatch.context() as patch, torch.no_grad():
+        patch.setattr(pieces, "_BLOCK_BYTES", 256)
+        yield
 
 
 def codes_of(rows: list[bytes]) -> torch.Tensor:
@@ -148,6 +159,53 @@ def test_a_fused_pair_is_exact_up_to_the_ends_of_the_window(length: int) -> None
         assert float((Fused(first, second)(x) - second(first(x))).abs().max()) < 1e-12
 
 
+def chains(name: str, *kept: str) -> list[tuple[str, list[str], bool]]:
+    executor = executor_of(name)
+    nodes = list(executor.rules)
+    found = chains_of(executor.network, nodes, executor.rules, [node for node in nodes if node.name in kept])
+    return [(chain.source.name, [node.name for node in chain.nodes], chain.in_place) for chain in found]
+
+
+def test_what_works_value_by_value_is_run_together() -> None:
+    assert chains("deepsea") == [(f"convs_{n}", [f"_threshold{f'_{n}' * (n > 0)}"], True) for n in range(3)]
+    assert chains("basset")[0] == ("layers_0", ["layers_1", "layers_2"], True)
+    assert chains("basset", "layers_1") == [("layers_0", ["layers_1"], True), *chains("basset")[1:]]
+    assert chains("basset", "layers_0")[0] == ("layers_0", ["layers_1", "layers_2"], False)
+    # Two functions of the first sum are read by convolutions; of the others some parts live on.
+    assert chains("shared") == [
+        ("first", ["norm", "relu"], False),
+        ("add", ["exp", "exp_1", "add_1", "truediv"], False),
+        ("add_2", ["sigmoid", "mul", "norm_1"], False),
+        ("add_4", ["abs_2", "add_5", "truediv_1"], False),
+    ]
+    assert chains("shared", "exp")[1] == ("add", ["exp_1", "add_1"], False)
+
+
+def test_sums_take_the_place_of_what_nothing_else_reads() -> None:
+    rules = executor_of("shared").rules
+    found = sums_in_place(list(rules), [node for node, rule in rules.items() if isinstance(rule, Window)])
+    assert {node.name: place.name for node, place in found.items()} == {"add": "second", "add_2": "second_1"}
+
+
+def test_pieces_are_what_the_whole_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    def function(channels: slice, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        seen.append(len(x))
+        return (x * y).exp() + shifts[channels, None]
+
+    shifts = torch.randn(5)
+    x, y = torch.randn(3, 5, 40), torch.randn(3, 40, 5).transpose(1, 2)
+    expected = (x * y).exp() + shifts[:, None]
+    for n_bytes, calls in ((1, [1] * 15), (2 * 40 * 4, [1] * 9), (10**6, [3])):
+        monkeypatch.setattr(pieces, "_BLOCK_BYTES", n_bytes // torch.get_num_threads())
+        for into in (None, torch.empty(3, 5, 40), x.clone(), torch.empty(3, 5, 40, dtype=torch.float64)):
+            seen: list[int] = []
+            found = pieces.by_channels(function, x, y, into=into)
+            assert torch.equal(found, expected) and seen == calls
+            assert (found is into) == (into is not None and into.dtype == x.dtype and len(calls) > 1)
+        with torch.enable_grad():
+            assert torch.equal(pieces.by_channels(function, x, y, into=x), expected)
+
+
 def test_networks_are_followed_as_far_as_they_go() -> None:
     """What falls back to the whole pass is right, too, but saves nothing: so it is written down here."""
     whole = {
@@ -157,7 +215,7 @@ def test_networks_are_followed_as_far_as_they_go() -> None:
         "deepsea": "_threshold_3", "beluga": "relu_6", "basset": "layers_10", "basenji": "output",
         "basenji2": "output", "expecto": "relu_20", "enformer": "transformer_0_attention_norm", "sei": "matmul",
         "mini": "head_3", "mpra-dragonn": "output", "xpresso": "pad_1", "odd": "getitem", "pairs": "output",
-        "tail": "relu",
+        "shared": "output", "tail": "relu",
     }  # fmt: skip
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
 
+from varfm.delta.chains import chains_of, sums_in_place
 from varfm.delta.fusion import fused_pairs
 from varfm.delta.product import has_steady_product, steady_product
 from varfm.delta.rules import Columns, Flat, Input, Local, Rule, Span, Stack, Window, rule_of
@@ -99,8 +100,12 @@ class Executor:
         pairs = list(fused_pairs(self._nodes, self.rules, network))
         self._skipped = {first for first, _, _ in pairs}
         self._fused = {second: fused for _, second, fused in pairs}
-        self._last_reader = {source: node for node in self._nodes for source in node.all_input_nodes}
-        varying = [node for node in self._nodes if node not in self.constants]
+        chains = list(chains_of(network, self._nodes, self.rules, self._kept_whole))
+        self.chains = {chain.nodes[-1]: chain for chain in chains}
+        self._run_with = {node: chain.nodes[-1] for chain in chains for node in chain.nodes}
+        self._done_with = self._last_reads()
+        self._sums = sums_in_place(self._nodes, set(self._with_own_memory()))
+        varying = [node for node in self._nodes if self._is_run(node)]
         self._local = [node for node in varying if isinstance(self.rules.get(node), Local)]
         self._dense = {node: None for node in varying if not isinstance(self.rules.get(node), Local)}
         self._read_densely = {source for node in self._dense for source in node.all_input_nodes}
@@ -128,6 +133,32 @@ class Executor:
                         yield from found.sources if isinstance(found, Stack) else (found.source,)
                     elif found is not None:
                         yield source
+
+    def _is_run(self, node: fx.Node) -> bool:
+        """Tell whether a node is neither a constant nor run with a later one."""
+        return node not in self.constants and self._run_with.get(node, node) is node
+
+    def _last_reads(self) -> dict[fx.Node, list[fx.Node]]:
+        """Give the nodes that nothing reads any more once a node was run in a whole window."""
+        order = {node: number for number, node in enumerate(self._nodes)}
+        last: dict[fx.Node, fx.Node] = {}
+        for node in self._nodes:
+            runs = self._run_with.get(node, node)
+            for source in node.all_input_nodes:
+                last[source] = max(last.get(source, runs), runs, key=order.__getitem__)
+        found: dict[fx.Node, list[fx.Node]] = {}
+        for source, node in last.items():
+            if source not in self.constants:
+                found.setdefault(node, []).append(source)
+        return found
+
+    def _with_own_memory(self) -> Iterator[fx.Node]:
+        """Give nodes whose whole values lie in memory of their own, and are not kept."""
+        for node in self._nodes:
+            is_new = isinstance(self.rules.get(node), Window) and node not in self._skipped
+            is_over_new = node in self.chains and self.chains[node].in_place
+            if (is_new or is_over_new) and node not in self._kept_whole:
+                yield node
 
     @property
     def stride(self) -> int:
@@ -167,7 +198,7 @@ class Executor:
                 return values[node.all_input_nodes[0]], [
                     Context(route, kept, whole if routes else {}) for route, kept in zip(routes, margins, strict=True)
                 ]
-            if node in self.constants:
+            if not self._is_run(node):
                 continue
             values[node] = codes if node.op == "placeholder" else self._evaluated(node, values)
             if routes and node in self._kept_whole:
@@ -175,7 +206,8 @@ class Executor:
             for route, kept in zip(routes, margins, strict=True):
                 for span in route.margins.get(node, ()):
                     kept[node, span] = self._stretch(node, values[node], span)
-            self._forget(node, values)
+            for source in self._done_with.get(node, ()):
+                values.pop(source, None)
         raise AssertionError("a graph ends with its output")
 
     def alternate(
@@ -196,8 +228,8 @@ class Executor:
         run = _Change(self, context, rows)
         for node in self._local:
             run.step(node, codes)
-            for source in node.all_input_nodes:
-                if self._last_reader[source] is node and source not in self._read_densely:
+            for source in self._done_with.get(node, ()):
+                if source not in self._read_densely:
                     run.values.pop(source, None)
         if block is None or block >= len(codes):
             return self._dense_parts(run)
@@ -210,8 +242,8 @@ class Executor:
                 outputs: Tensor = run.whole(node.all_input_nodes[0])
                 return outputs
             run.step(node, None)
-            for source in node.all_input_nodes:
-                if source in self._dense and self._last_reader[source] is node:
+            for source in self._done_with.get(node, ()):
+                if source in self._dense:
                     run.values.pop(source, None)
         raise AssertionError("a graph ends with its output")
 
@@ -220,6 +252,12 @@ class Executor:
             return values[node.all_input_nodes[0]]  # the second of the pair is computed from the input of the first
         if node in self._fused:
             return self._fused[node](values[node.all_input_nodes[0]])
+        if node in self.chains:
+            return self.chains[node](values[self.chains[node].source])
+        if node in self._sums and not torch.is_grad_enabled():
+            one, other = (values[source] for source in node.all_input_nodes)
+            if one.shape == other.shape and one.dtype == other.dtype:
+                return torch.add(one, other, out=values[self._sums[node]])
         return evaluate(self.network, node, values)
 
     def _stretch(self, node: fx.Node, value: Tensor, span: Span) -> Tensor:
@@ -232,11 +270,6 @@ class Executor:
         inside = read.within(value.shape[2])
         margins = (inside.start - read.start, read.stop - inside.stop)
         return rule.apply(functional.pad(value.narrow(2, inside.start, inside.width), margins))
-
-    def _forget(self, node: fx.Node, values: dict[fx.Node, Any]) -> None:
-        for source in node.all_input_nodes:
-            if self._last_reader[source] is node and source not in self.constants:
-                values.pop(source, None)
 
 
 class _Change:
@@ -280,6 +313,9 @@ class _Change:
             self.values[node] = codes
         elif isinstance(rule, Columns):
             self.values[node] = self._updated(node, rule)
+        elif node in self._executor.chains and node in self._changed:
+            chain = self._executor.chains[node]
+            self.values[node] = chain(self.values[chain.source])
         elif not isinstance(rule, Flat | Stack) and node in self._changed:
             read = rule.reads(self._changed[node])
             if isinstance(rule, Window):

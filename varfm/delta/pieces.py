@@ -1,0 +1,41 @@
+"""Functions of single values, run over so few channels at a time that what they make in between stays in the cache."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+_BLOCK_BYTES = 512 * 1024
+"""Of one piece, for each thread; a few such fit the cache of a core."""
+
+
+def by_channels(function: Callable[..., Tensor], *values: Tensor, into: Tensor | None = None) -> Tensor:
+    """Run a function of single values, in pieces where tensors are large and no gradient is wanted.
+
+    Large tensors cost more than the function does: the system has to hand out and clear their memory.
+
+    Args:
+        function: Of a slice of channels and the same piece of each value, (n, some channels, positions) -> the same
+            shape. It may not depend on where else values stand.
+        values: (n, channels, positions) each, the first one contiguous; others of the same shape.
+        into: One of them or another tensor of their shape, that may be overwritten.
+    """
+    first = values[0]
+    n_rows, n_channels, n_positions = first.shape
+    block = _BLOCK_BYTES * torch.get_num_threads() // first.element_size()
+    is_large = first.device.type == "cpu" and first.numel() > block and first.is_contiguous()
+    if not is_large or torch.is_grad_enabled():
+        return function(slice(None), *values)
+    step = max(1, block // n_positions)
+    found: Tensor | None = None
+    for row in range(n_rows):
+        for start in range(0, n_channels, step):
+            channels = slice(start, start + step)
+            piece = function(channels, *(value[row : row + 1, channels] for value in values))
+            if found is None:
+                found = piece.new_empty(first.shape) if into is None or into.dtype != piece.dtype else into
+            found[row : row + 1, channels] = piece
+    assert found is not None
+    return found
