@@ -238,7 +238,7 @@ def test_position_features_are_worked_out_by_hand() -> None:
 
 def test_attention_is_what_its_sums_say() -> None:
     torch.manual_seed(1)
-    attention = Attention(12, 2, 4, 5).double()
+    attention = Attention(12, 2, 4).double()
     for value in attention.parameters():
         torch.nn.init.normal_(value, std=0.5)
     x, positions = torch.randn(1, 5, 12).double(), torch.from_numpy(position_features(5, 6)).double()

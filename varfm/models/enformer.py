@@ -140,8 +140,7 @@ class Enformer(nn.Module):
             for n_in, n_out in zip(channels, config.tower, strict=False)
         )
         self.transformer = nn.ModuleList(
-            TransformerLayer(config.channels, config.n_heads, config.key_size, config.n_tokens)
-            for _ in range(config.n_layers)
+            TransformerLayer(config.channels, config.n_heads, config.key_size) for _ in range(config.n_layers)
         )
         self.final = ConvBlock(config.channels, 2 * config.channels, 1)
         self.gelu = Gelu()

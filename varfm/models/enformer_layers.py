@@ -10,9 +10,10 @@ import math
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.nn import functional
 
+from varfm.delta.pieces import by_channels
 from varfm.models.layers import sigmoid, sigmoid_gelu
 
 N_FAMILIES = 3
@@ -60,7 +61,14 @@ class AttentionPool(nn.Module):
         """(n, channels, length) -> (n, channels, length / 2)."""
         left, right = x[:, :, ::2], x[:, :, 1::2]
         difference = left - right
-        return right + difference * sigmoid(self.logits(difference))
+        logits = self.logits(difference)
+        return weighted(difference, logits, right)
+
+
+@fx.wrap
+def weighted(difference: Tensor, logits: Tensor, right: Tensor) -> Tensor:
+    """Give right + difference * sigmoid(logits), all of one shape, in the place of the logits where they are large."""
+    return by_channels(lambda _, d, x, r: r + d * sigmoid(x), difference, logits, right, into=logits)
 
 
 class Stage(nn.Module):
@@ -122,10 +130,10 @@ def _gamma_features(distance: NDArray[np.float64], n_tokens: int, n_basis: int) 
 class Attention(nn.Module):
     """Multi-head attention with relative positions (as in Transformer-XL)."""
 
-    def __init__(self, channels: int, n_heads: int, key_size: int, n_tokens: int) -> None:
+    def __init__(self, channels: int, n_heads: int, key_size: int) -> None:
         super().__init__()
         n_keys = n_heads * key_size
-        self.n_heads, self.n_tokens, self.scale = n_heads, n_tokens, key_size**-0.5
+        self.n_heads, self.scale = n_heads, key_size**-0.5
         self.query = nn.Linear(channels, n_keys, bias=False)
         self.key = nn.Linear(channels, n_keys, bias=False)
         self.value = nn.Linear(channels, channels, bias=False)
@@ -137,32 +145,63 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, positions: Tensor) -> Tensor:
         """(n, n_tokens, channels) and the table of `position_features` -> (n, n_tokens, channels)."""
         query = self._by_head(self.query(x)) * self.scale  # scaled before the biases are added
-        logits = (query + self.content_bias) @ self._by_head(self.key(x)).transpose(2, 3)
-        relative_key = self._by_head(self.relative_key(positions)[None]).transpose(2, 3)
-        logits = logits + self._shifted((query + self.position_bias) @ relative_key)
-        weighted = torch.softmax(logits, dim=3) @ self._by_head(self.value(x))
+        relative_key = self._by_head(self.relative_key(positions)[None])
+        by_content, by_position = query + self.content_bias, query + self.position_bias
+        weighted = attended(
+            by_content, by_position, self._by_head(self.key(x)), relative_key, self._by_head(self.value(x))
+        )
         return self.output(weighted.transpose(1, 2).flatten(2))
 
     def _by_head(self, x: Tensor) -> Tensor:
         return torch.unflatten(x, 2, (self.n_heads, -1)).transpose(1, 2)  # (n, n_heads, positions, size)
 
-    def _shifted(self, by_distance: Tensor) -> Tensor:
-        """(n, heads, T queries, 2T - 1 distances) -> (n, heads, T queries, T keys), a view.
 
-        Query i finds key j at distance j - i, which is column T - 1 + j - i: read flat, place (T - 1) + i(2T - 2) + j.
-        """
-        n_tokens = self.n_tokens
-        flat = by_distance.flatten(2)[:, :, n_tokens - 1 : -1]
-        return torch.unflatten(flat, 2, (n_tokens, -1))[:, :, :, :n_tokens]
+@fx.wrap
+def attended(by_content: Tensor, by_position: Tensor, key: Tensor, relative_key: Tensor, value: Tensor) -> Tensor:
+    """Give what queries find: values weighted by how well keys fit, in content and in distance.
+
+    Args:
+        by_content: Queries, (n, heads, T, key size).
+        by_position: Queries of the distance, of the same shape.
+        key: Of the same shape.
+        relative_key: (1, heads, 2T - 1, key size), by distance, as in `position_features`.
+        value: (n, heads, T, value size).
+
+    Returns:
+        (n, heads, T, value size).
+    """
+    # With an even number of columns their product takes half of the time; what the last one holds is not read.
+    relative_key = functional.pad(relative_key, (0, 0, 0, 1))
+    parts = (by_content, by_position, key, relative_key, value)
+    if value.device.type != "cpu":
+        return _attended(*parts)
+    # The logits of all heads are so large that most of the time would go into getting memory for them.
+    heads = range(value.shape[1])
+    return torch.cat([_attended(*(part[:, head : head + 1] for part in parts)) for head in heads], 1)
+
+
+def _attended(by_content: Tensor, by_position: Tensor, key: Tensor, relative_key: Tensor, value: Tensor) -> Tensor:
+    logits = by_content @ key.transpose(2, 3) + _shifted(by_position @ relative_key.transpose(2, 3))
+    return torch.softmax(logits, dim=3) @ value
+
+
+def _shifted(by_distance: Tensor) -> Tensor:
+    """(n, heads, T queries, 2T distances) -> (n, heads, T queries, T keys), a view.
+
+    Query i finds key j at distance j - i, which is column T - 1 + j - i: read flat, place (T - 1) + i(2T - 1) + j.
+    """
+    n_tokens = by_distance.shape[2]
+    flat = by_distance.flatten(2)[:, :, n_tokens - 1 : -1]
+    return torch.unflatten(flat, 2, (n_tokens, -1))[:, :, :, :n_tokens]
 
 
 class TransformerLayer(nn.Module):
     """Attention and a two-layer perceptron, each after a layer norm and beside the input."""
 
-    def __init__(self, channels: int, n_heads: int, key_size: int, n_tokens: int) -> None:
+    def __init__(self, channels: int, n_heads: int, key_size: int) -> None:
         super().__init__()
         self.attention_norm = nn.LayerNorm(channels, eps=1e-5)
-        self.attention = Attention(channels, n_heads, key_size, n_tokens)
+        self.attention = Attention(channels, n_heads, key_size)
         self.mlp_norm = nn.LayerNorm(channels, eps=1e-5)
         self.wide = nn.Linear(channels, 2 * channels)
         self.narrow = nn.Linear(2 * channels, channels)
