@@ -33,6 +33,7 @@ def small_pieces() -> Iterator[None]:
     """Small networks are run in pieces, too, and as the command runs them: nobody wants gradients."""
     with pytest.MonkeyPatch.context() as patch, torch.no_grad():
         patch.setattr(pieces, "_BLOCK_BYTES", 256)
+        patch.setattr(pieces, "_LARGE", 1)
         yield
 
 
@@ -195,7 +196,7 @@ def test_pieces_are_what_the_whole_is(monkeypatch: pytest.MonkeyPatch) -> None:
     shifts = torch.randn(5)
     x, y = torch.randn(3, 5, 40), torch.randn(3, 40, 5).transpose(1, 2)
     expected = (x * y).exp() + shifts[:, None]
-    for n_bytes, calls in ((1, [1] * 15), (2 * 40 * 4, [1] * 9), (10**6, [3])):
+    for n_bytes, calls in ((1, [1] * 15), (2 * 40 * 4, [1] * 9), (2 * 200 * 4, [2, 1]), (10**6, [3])):
         monkeypatch.setattr(pieces, "_BLOCK_BYTES", n_bytes // torch.get_num_threads())
         for into in (None, torch.empty(3, 5, 40), x.clone(), torch.empty(3, 5, 40, dtype=torch.float64)):
             seen: list[int] = []
