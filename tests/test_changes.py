@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from test_properties import a_genome, output_scale
 from torch import Tensor, nn
 from toys import column, point_model, run_toy, vcf_text, write_fasta
 
+from varfm import engine as engine_module
 from varfm import runner as runner_module
 from varfm.cli.main import run as varfm
 from varfm.delta.executor import Context, Executor
@@ -22,6 +24,7 @@ from varfm.errors import DeviceError
 from varfm.plan import make_plan
 from varfm.protocols import Asked, Change, Model, Row
 from varfm.runner import Runner
+from varfm.scorers.one_window import OneWindow
 from varfm.scorers.placement import Centred
 from varfm.scorers.tracks import TrackScore, TrackScorer
 from varfm.windows import Haplotype
@@ -340,6 +343,21 @@ def test_an_allele_takes_one_whole_pass_for_both_strands_and_a_change_on_each(mo
     n_probed = 4 + 1
     assert network.passes == [(2, LENGTH - 4)] * (n_probed + 1)
     assert Noting.shapes[-3:] == [(2, 2)] * 3
+
+
+def test_alleles_of_one_window_share_its_pass_however_large_outputs_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_module, "_WAVE_BYTES", 1)
+    network, bases = Small(), a_genome(200)
+    placement = OneWindow(LENGTH, LENGTH // 2 - 1, start=80)
+    scorer = TrackScorer(placement, (TrackScore(column("sum"), (0,)),))
+    model = replace(model_of(network, 2), scorer=scorer)
+    records = [("c", place + 1, bases[place], "A" if bases[place] != "A" else "C") for place in range(90, 115)]
+    full = run_toy(model, bases, records, exact_full=True)
+    network.passes.clear()
+    ours = run_toy(model, bases, records)
+    assert [toy.scores for toy in ours] == [pytest.approx(toy.scores, abs=1e-5) for toy in full]
+    n_probed, n_waves = 4 + 1, 2  # 15 alleles on two strands, and both strands of the reference, are 16 batches of two
+    assert network.passes == [(2, LENGTH - 4)] * (n_probed + n_waves)
 
 
 @pytest.mark.gpu

@@ -14,7 +14,7 @@ from varfm.alleles import Aligned, Alleles
 from varfm.errors import OptionError
 from varfm.genome import Genome, reverse_complement, with_allele_turned
 from varfm.plan import Plan
-from varfm.protocols import Asked, DirectScorer, GeneIndex, Model, Row, Scored, Scorer, n_bytes
+from varfm.protocols import Asked, Change, DirectScorer, GeneIndex, Model, Row, Scored, Scorer, n_bytes
 from varfm.variants import Status, Variant
 from varfm.windows import Gene, Haplotype, Site, Strand, Window
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 _N = b"\x04"
 _WAVE_BYTES = 64 * 2**20  # rows and their outputs held at once, unless one batch alone takes more
 _WAVE_BATCHES = 16
+_ONE_WINDOW = 2
+"""Strands of a window: alleles in it share its pass, which costs more than room for their outputs."""
 
 
 @dataclass(slots=True)
@@ -44,6 +46,7 @@ class _Wave:
     readings: list[tuple[int, Site, Reading]] = field(default_factory=list)
     rows: dict[Asked, None] = field(default_factory=dict)
     n_bytes: int = 0
+    n_whole: int = 0  # rows that are not asked for by their difference from another one
 
     def add(self, allele: int, site: Site, reading: Reading) -> None:
         self.readings.append((allele, site, reading))
@@ -52,6 +55,7 @@ class _Wave:
                 if row not in self.rows:
                     self.rows[row] = None
                     self.n_bytes += n_bytes(row)
+                    self.n_whole += not isinstance(row, Change)
 
 
 def _is_n_heavy(sequence: bytes) -> bool:
@@ -118,8 +122,11 @@ class Engine:
     def _is_full(self, wave: _Wave) -> bool:
         assert self.runner is not None
         n_rows, n_batch = len(wave.rows), self.runner.batch_rows
-        n_bytes = wave.n_bytes + n_rows * self.runner.output_bytes
-        return n_rows >= _WAVE_BATCHES * n_batch or (n_rows >= n_batch and n_bytes >= _WAVE_BYTES)
+        if n_rows >= _WAVE_BATCHES * n_batch:
+            return True
+        if n_rows < n_batch or (self.runner.is_incremental and wave.n_whole <= _ONE_WINDOW):
+            return False
+        return wave.n_bytes + n_rows * self.runner.output_bytes >= _WAVE_BYTES
 
     def _read_allele(self, allele: int, aligned: Aligned, result: _Result, wave: _Wave) -> None:
         """Find the allele's sites and put their rows into the wave, or note why it has none."""
