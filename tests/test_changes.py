@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from varfm.cli.main import run as varfm
 from varfm.delta.executor import Context, Executor
 from varfm.encoding.onehot import onehot
 from varfm.errors import DeviceError
-from varfm.plan import make_plan
+from varfm.plan import Precision, make_plan
 from varfm.protocols import Asked, Change, Model, Row
 from varfm.runner import Runner
 from varfm.scorers.one_window import OneWindow
@@ -358,6 +358,27 @@ def test_alleles_of_one_window_share_its_pass_however_large_outputs_are(monkeypa
     assert [toy.scores for toy in ours] == [pytest.approx(toy.scores, abs=1e-5) for toy in full]
     n_probed, n_waves = 4 + 1, 2  # 15 alleles on two strands, and both strands of the reference, are 16 batches of two
     assert network.passes == [(2, LENGTH - 4)] * (n_probed + n_waves)
+
+
+@pytest.mark.parametrize("precision", ["float32", "mixed"])
+def test_large_outputs_of_several_windows_are_not_held_together(
+    precision: Precision, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    outputs = Runner.outputs
+
+    def noted(runner: Runner, asked: Collection[Asked]) -> dict[Asked, Tensor]:
+        sizes.append(len(asked))
+        return outputs(runner, asked)
+
+    monkeypatch.setattr(engine_module, "_WAVE_BYTES", 1)
+    monkeypatch.setattr(Runner, "outputs", noted)
+    bases = a_genome(200)
+    scorer = TrackScorer(Centred(LENGTH, LENGTH // 2 - 1), (TrackScore(column("sum"), (0,)),))
+    model = replace(model_of(Small(), 2), scorer=scorer)
+    records = [("c", place + 1, bases[place], "A" if bases[place] != "A" else "C") for place in range(90, 100)]
+    run_toy(model, bases, records, precision=precision)
+    assert sizes[:5] == [8] * 5  # two alleles, each with its reference on two strands
 
 
 @pytest.mark.gpu

@@ -46,7 +46,7 @@ class _Wave:
     readings: list[tuple[int, Site, Reading]] = field(default_factory=list)
     rows: dict[Asked, None] = field(default_factory=dict)
     n_bytes: int = 0
-    n_whole: int = 0  # rows that are not asked for by their difference from another one
+    windows: set[Row] = field(default_factory=set)  # rows that are run whole, also those that others differ from
 
     def add(self, allele: int, site: Site, reading: Reading) -> None:
         self.readings.append((allele, site, reading))
@@ -55,7 +55,7 @@ class _Wave:
                 if row not in self.rows:
                     self.rows[row] = None
                     self.n_bytes += n_bytes(row)
-                    self.n_whole += not isinstance(row, Change)
+                    self.windows.add(row.base if isinstance(row, Change) else row)
 
 
 def _is_n_heavy(sequence: bytes) -> bool:
@@ -124,7 +124,7 @@ class Engine:
         n_rows, n_batch = len(wave.rows), self.runner.batch_rows
         if n_rows >= _WAVE_BATCHES * n_batch:
             return True
-        if n_rows < n_batch or (self.runner.is_incremental and wave.n_whole <= _ONE_WINDOW):
+        if n_rows < n_batch or (self.runner.is_incremental and len(wave.windows) <= _ONE_WINDOW):
             return False
         return wave.n_bytes + n_rows * self.runner.output_bytes >= _WAVE_BYTES
 
