@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -20,7 +21,7 @@ Columns = tuple[NDArray[np.float32], NDArray[np.int64], dict[str, list[bytes]]]
 """Scores (n_rows, n_columns), positions (n_rows,), and the text by the names of its columns."""
 
 
-class ColumnWriter:
+class ColumnWriter(ABC):
     """What takes the rows of a model's table column by column.
 
     Args:
@@ -39,8 +40,9 @@ class ColumnWriter:
         for columns in _unpacked(packed, self._model):
             self._add(*columns)
 
+    @abstractmethod
     def _add(self, scores: NDArray[np.float32], place: NDArray[np.int64], text: dict[str, list[bytes]]) -> None:
-        raise NotImplementedError
+        """Take the columns of some rows, each as long as the others."""
 
 
 def text_only(model: Model) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ _GROUP_ROWS = (2**10, 2**17)  # every group costs 100 bytes of footer per column
 _TEXT = ("contig", "pos", "id", "ref", "alt", "status", "gene")
 
 
-class ParquetFile:
+class ParquetFile(ABC):
     """A Parquet file in the making."""
 
     def __init__(self, path: Path, schema: Any, *, force: bool, staging: str | None) -> None:
@@ -68,8 +69,9 @@ class ParquetFile:
             self._out.close()
         self._target.discard()
 
+    @abstractmethod
     def _write_rest(self) -> None:
-        raise NotImplementedError
+        """Write the rows that wait for their row group."""
 
 
 class ParquetWriter(ColumnWriter, ParquetFile):
